@@ -1,0 +1,71 @@
+"""The contracts: what each seat of the registry takes and gives. No torch at import.
+
+Everything a plugin implements or receives is defined here, one file a seat.
+"""
+
+from genmem.contracts.backbone import Backbone, BackboneConfig, Conditioning, Prediction
+from genmem.contracts.data import (
+    Batch,
+    DatasetFolder,
+    Encoded,
+    Encoder,
+    EncoderConfig,
+    LatentSpec,
+    Source,
+    SourceConfig,
+    Split,
+    Tokenizer,
+    TokenizerConfig,
+)
+from genmem.contracts.facts import Facts
+from genmem.contracts.interpolant import (
+    Coefficients,
+    Fields,
+    Interpolant,
+    InterpolantConfig,
+    Regression,
+    Times,
+)
+from genmem.contracts.memory import Ability, Attended, MemoryConfig, MemoryStore
+from genmem.contracts.objective import AuxObjective, Objective, ObjectiveConfig, Step, TappedConfig
+from genmem.contracts.sampler import Evaluate, Guidance, GuidanceConfig, Sampler, SamplerConfig
+
+__all__ = [
+    "Ability",
+    "Attended",
+    "AuxObjective",
+    "Backbone",
+    "BackboneConfig",
+    "Batch",
+    "Coefficients",
+    "Conditioning",
+    "DatasetFolder",
+    "Encoded",
+    "Encoder",
+    "EncoderConfig",
+    "Evaluate",
+    "Facts",
+    "Fields",
+    "Guidance",
+    "GuidanceConfig",
+    "Interpolant",
+    "InterpolantConfig",
+    "LatentSpec",
+    "MemoryConfig",
+    "MemoryStore",
+    "Objective",
+    "ObjectiveConfig",
+    "AuxObjective",
+    "Prediction",
+    "Regression",
+    "Sampler",
+    "SamplerConfig",
+    "Source",
+    "SourceConfig",
+    "Split",
+    "Step",
+    "TappedConfig",
+    "Times",
+    "Tokenizer",
+    "TokenizerConfig",
+]

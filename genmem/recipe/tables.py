@@ -1,0 +1,254 @@
+"""The tables of a recipe: core's own, and the seats where components sit.
+
+A seat is a table with the reserved key `use`; every other key belongs to the component named
+there. `kind` in a field's metadata says which registry kind may sit in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, Literal, NewType, TypeVar
+
+import attrs
+
+from genmem.contracts import (
+    BackboneConfig,
+    EncoderConfig,
+    GuidanceConfig,
+    InterpolantConfig,
+    MemoryConfig,
+    ObjectiveConfig,
+    SamplerConfig,
+    SourceConfig,
+    TokenizerConfig,
+)
+
+C = TypeVar("C")
+
+Images = NewType("Images", int)
+"""A number of images: an integer, or text with a suffix: "50Ki", "1.5M", "50Mi"."""
+
+
+@attrs.frozen
+class Seat(Generic[C]):
+    """A component chosen by a recipe."""
+
+    use: str
+    """Its registered name."""
+
+    config: C
+    """Its settings."""
+
+
+def seat(kind: str, *, optional: bool = False) -> Any:
+    """A field that holds one component of this kind."""
+    metadata = {"seat": kind}
+    return attrs.field(default=None, metadata=metadata) if optional else attrs.field(metadata=metadata)
+
+
+def seats(kind: str) -> Any:
+    """A field that holds named tables, one component of this kind in each."""
+    return attrs.field(factory=dict, metadata={"seats": kind})
+
+
+def tables(of: type) -> Any:
+    """A field that holds named tables of one class."""
+    return attrs.field(factory=dict, metadata={"tables": of})
+
+
+def _positive(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and value <= 0:
+        raise ValueError(f"{attribute.name} must be above 0, got {value}")
+
+
+def _not_negative(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not value >= 0:
+        raise ValueError(f"{attribute.name} must be 0 or more, got {value}")
+
+
+def _share(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{attribute.name} must be in [0, 1), got {value}")
+
+
+@attrs.frozen(kw_only=True)
+class DataTable:
+    """Where samples come from."""
+
+    path: str
+    """Folder of the prepared set, relative to the current folder; made from the source if missing."""
+
+    source: Seat[SourceConfig] | None = seat("source", optional=True)
+    """What to prepare the set from, if it does not exist."""
+
+    tokenizer: Seat[TokenizerConfig] = seat("tokenizer")
+    """Between pictures and samples."""
+
+    encoder: Mapping[str, Seat[EncoderConfig]] = seats("encoder")
+    """Per-sample features to store, by name."""
+
+    shard_size: int = attrs.field(default=1000, validator=_positive)
+    """Samples in a shard, when preparing."""
+
+    workers: int = attrs.field(default=0, validator=_not_negative)
+    """Threads that read ahead."""
+
+
+@attrs.frozen(kw_only=True)
+class ConditionTable:
+    """What the network is told besides the noisy sample and the time."""
+
+    label: bool = False
+    """The class label."""
+
+    memory: str | None = None
+    """A row of this memory, by its name in the recipe."""
+
+    drop: float = attrs.field(default=0.0, validator=_share)
+    """Share of samples, drawn one by one, that train without any condition (for guidance)."""
+
+
+@attrs.frozen(kw_only=True)
+class ObjectiveTable:
+    """An auxiliary objective and its place in the run."""
+
+    weight: float = attrs.field(validator=_not_negative)
+    """Factor on its value."""
+
+    start: Images = attrs.field(default=Images(0), validator=_not_negative)
+    """Images seen when it begins; before, it is not computed."""
+
+    ramp: Images = attrs.field(default=Images(0), validator=_not_negative)
+    """Images over which the weight grows linearly from 0."""
+
+    stop: Images | None = attrs.field(default=None, validator=_positive)
+    """Images seen when it ends for good."""
+
+    objective: Seat[ObjectiveConfig] = attrs.field(metadata={"seat": "objective", "inline": True})
+    """The component; its keys stand in the same table."""
+
+    def weight_at(self, images_seen: int) -> float:
+        """The factor after so many images; 0 where the objective is not active."""
+        if images_seen < self.start or (self.stop is not None and images_seen >= self.stop):
+            return 0.0
+        ramped = (images_seen - self.start) / self.ramp if self.ramp else 1.0
+        return self.weight * min(1.0, ramped)
+
+
+@attrs.frozen(kw_only=True)
+class TrainTable:
+    """The length and shape of a run."""
+
+    images: Images = attrs.field(validator=_positive)
+    """Images to see in all."""
+
+    batch: int = attrs.field(validator=_positive)
+    """Global batch size: images in one optimizer step, whatever the number of processes."""
+
+    micro_batch: int | None = attrs.field(default=None, validator=_positive)
+    """Images in one forward on one process; the whole local batch if absent."""
+
+    seed: int = attrs.field(default=0, validator=_not_negative)
+    """Every random number of the run follows from it."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the forward; parameters, optimizer and EMA are fp32 always."""
+
+    device: str = "auto"
+    """ "auto", "cpu", "cuda", "mps"."""
+
+    save_every: Images | None = attrs.field(default=None, validator=_positive)
+    """Images between checkpoints; `evaluate.every` if absent."""
+
+    keep: int = attrs.field(default=2, validator=_positive)
+    """Checkpoints to keep."""
+
+    log_every: Images = attrs.field(default=Images(2048), validator=_positive)
+    """Images between lines of metrics.jsonl."""
+
+
+@attrs.frozen(kw_only=True)
+class OptimizerTable:
+    """AdamW."""
+
+    lr: float = attrs.field(default=1e-4, validator=_positive)
+    """Learning rate after warm-up."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the two moments."""
+
+    eps: float = attrs.field(default=1e-8, validator=_positive)
+    """Added to the denominator."""
+
+    weight_decay: float = attrs.field(default=0.0, validator=_not_negative)
+    """Decoupled weight decay; 0 in SiT."""
+
+    warmup: Images = attrs.field(default=Images(0), validator=_not_negative)
+    """Images over which the learning rate grows linearly from 0."""
+
+    clip: float | None = attrs.field(default=None, validator=_positive)
+    """Largest norm of the gradient."""
+
+
+@attrs.frozen(kw_only=True)
+class EmaTable:
+    """One exponential moving average of the backbone's weights, kept in fp32."""
+
+    decay: float = attrs.field(default=0.9999, validator=_share)
+    """Share kept at each step."""
+
+    ramp: bool = False
+    """Begin with (1 + n) / (10 + n) after n steps, while that is smaller."""
+
+
+@attrs.frozen(kw_only=True)
+class EvaluateTable:
+    """Scores during and after training."""
+
+    every: Images = attrs.field(validator=_positive)
+    """Images between scorings."""
+
+    samples: int = attrs.field(default=2048, validator=_positive)
+    """Samples scored; a score depends on it, so it is part of the protocol."""
+
+    batch: int = attrs.field(default=256, validator=_positive)
+    """Samples generated at once on one process; no score depends on it."""
+
+    seed: int = attrs.field(default=0, validator=_not_negative)
+    """Seed of noise and conditions."""
+
+    weights: str = "ema"
+    """Which EMA to sample from, by its name, or "online"."""
+
+    encoder: Mapping[str, Seat[EncoderConfig]] = seats("encoder")
+    """Feature spaces to score in, by name."""
+
+    copies: str | None = None
+    """The feature space, among those, that nearest training pictures are looked up in."""
+
+
+@attrs.frozen(kw_only=True)
+class Recipe:
+    """A whole run, every component resolved."""
+
+    name: str
+    """Name of the run; the file's, unless given."""
+
+    description: str = ""
+    """One line for `genmem recipe list`."""
+
+    plugins: tuple[str, ...] = ()
+    """Un-packaged plugin files this recipe needs, relative to the recipe."""
+
+    data: DataTable
+    backbone: Seat[BackboneConfig] = seat("backbone")
+    interpolant: Seat[InterpolantConfig] = seat("interpolant")
+    condition: ConditionTable = ConditionTable()
+    memory: Mapping[str, Seat[MemoryConfig]] = seats("memory")
+    objective: Mapping[str, ObjectiveTable] = tables(ObjectiveTable)
+    sampler: Seat[SamplerConfig] = seat("sampler")
+    guidance: Seat[GuidanceConfig] | None = seat("guidance", optional=True)
+    train: TrainTable
+    optimizer: OptimizerTable = OptimizerTable()
+    ema: Mapping[str, EmaTable] = tables(EmaTable)
+    evaluate: EvaluateTable
