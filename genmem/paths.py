@@ -21,13 +21,19 @@ if TYPE_CHECKING:
 def spread(t: Tensor, like: Tensor) -> Tensor:
     """Times (B,) or token times (B, L) shaped to broadcast against samples (B, C, H, W).
 
-    Token times are taken row-major over a patch grid of the sample's aspect ratio.
+    Token times are taken row-major over a grid of square patches.
+
+    Raises:
+        ValueError: No square patch cuts the sample into L tokens.
     """
     if t.ndim == 1:
         return t.view(-1, *[1] * (like.ndim - 1))
     height, width = like.shape[-2:]
-    patch = round((height * width / t.shape[1]) ** 0.5)
-    grid = t.view(len(t), 1, height // patch, width // patch)
+    patch = max(1, round((height * width / t.shape[1]) ** 0.5))
+    rows, columns = height // patch, width // patch
+    if (rows * patch, columns * patch, rows * columns) != (height, width, t.shape[1]):
+        raise ValueError(f"{t.shape[1]} token times fit no grid of square patches on {height} x {width}")
+    grid = t.view(len(t), 1, rows, columns)
     return grid.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
 
 
@@ -97,5 +103,5 @@ class AffinePath(ABC):
         x_t = self.mix(x, noise, times.t)
         target = self.target(x, noise, times.t)
         prediction = predict(x_t, times.t, cond)
-        loss_B = (prediction.output.float() - target).square().flatten(1).mean(1)
+        loss_B = (prediction.output.to(target.dtype) - target).square().flatten(1).mean(1)
         return Regression(x_t, target, loss_B, prediction)

@@ -4,6 +4,9 @@ A seat is a table with the reserved key `use`; every other key belongs to the co
 there. `kind` in a field's metadata says which registry kind may sit in it.
 """
 
+# `seat` makes an attrs field, which is no shared default:
+# ruff: noqa: RUF009
+
 from __future__ import annotations
 
 from collections.abc import Mapping

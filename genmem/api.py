@@ -1,0 +1,88 @@
+"""The Python API: load a run, sample from it, look at the pictures."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from genmem.building import Builder
+from genmem.data.dataset import Dataset
+from genmem.data.preparation import prepare
+from genmem.devices import resolve
+from genmem.host.catalog import load_catalog
+from genmem.pictures import Pictures
+from genmem.recipe import load as load_recipe
+from genmem.recipe.tables import Recipe
+from genmem.sampling.generator import Generator, generator_of
+from genmem.training import checkpoints
+from genmem.training.assembly import Conditioner
+from genmem.training.folder import RunFolder
+from genmem.training.trainer import shapes_of
+
+
+def load(path: str | Path, *, plugins: tuple[str | Path, ...] = (), device: str | None = None) -> Run:
+    """Open a run folder.
+
+    Args:
+        path: The folder `genmem train` wrote.
+        plugins: Un-packaged plugin files the run was made with; they are never run unasked.
+        device: Instead of the recipe's.
+
+    Raises:
+        FileNotFoundError: No such run, or no checkpoint in it yet.
+        genmem.recipe.RecipeError: Its recipe names what is not installed.
+    """
+    return Run(Path(path), plugins=tuple(Path(file) for file in plugins), device=device)
+
+
+class Run:
+    """A trained, or partly trained, run."""
+
+    def __init__(self, path: Path, *, plugins: tuple[Path, ...] = (), device: str | None = None) -> None:
+        """Read the recipe and find the newest checkpoint."""
+        self.folder = RunFolder(path)
+        if not self.folder.recipe.exists():
+            raise FileNotFoundError(
+                f"{path} is no run folder: it has no recipe.toml (genmem train makes one)"
+            )
+        self.recipe: Recipe = load_recipe(self.folder.recipe, catalog=load_catalog(plugins))
+        self.device = resolve(device or self.recipe.train.device)
+        found = checkpoints.numbered(self.folder.checkpoints)
+        if not found:
+            raise FileNotFoundError(f"{path} has no checkpoint yet; run genmem train until it saves one")
+        self.checkpoint = found[-1]
+
+    @property
+    def images_seen(self) -> int:
+        """Images the newest checkpoint has seen."""
+        return int(self.checkpoint.name)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set it was trained on."""
+        return prepare(self.recipe.data)
+
+    def generator(self, weights: str | None = None) -> Generator:
+        """What samples: the backbone alone, with its bank, and no objective.
+
+        Args:
+            weights: An EMA's name or "online"; the recipe's `evaluate.weights` if absent.
+        """
+        recipe = self.recipe
+        builder = Builder(recipe, shapes_of(self.dataset))
+        memories = builder.memories(self.device)
+        backbone = builder.backbone(memories, self.device)
+        backbone.load_state_dict(checkpoints.weights(self.checkpoint, weights or recipe.evaluate.weights))
+        return generator_of(
+            recipe, backbone.eval(), Conditioner(recipe.condition, memories), self.dataset, self.device
+        )
+
+    def sample(self, num: int, *, seed: int = 0, weights: str | None = None) -> Pictures:
+        """Pictures number 0 … num - 1 of this seed; in a notebook they show themselves."""
+        generator = self.generator(weights)
+        tokenizer = self.recipe.data.tokenizer.config.build()
+        parts = list(generator.batches(torch.arange(num), seed, self.recipe.evaluate.batch))
+        pictures = [tokenizer.decode(part.x) for part in parts]
+        return Pictures.joined(pictures)

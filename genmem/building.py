@@ -1,0 +1,89 @@
+"""From a recipe and a data set to built components, in the order their facts allow.
+
+Memories first (they give widths), then the backbone, then objectives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import torch
+from torch import nn
+
+from genmem.contracts import Facts, LatentSpec, MemoryStore
+from genmem.recipe.tables import Recipe
+from genmem.training.assembly import Assembly, Conditioner
+
+
+@attrs.frozen(kw_only=True)
+class Shapes:
+    """What the data set fixes."""
+
+    spec: LatentSpec
+    num_classes: int
+    num_samples: int
+    feature_widths: Mapping[str, int] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Builder:
+    """Builds the parts of one recipe for one data set."""
+
+    recipe: Recipe
+    shapes: Shapes
+
+    def memories(self, device: torch.device) -> dict[str, MemoryStore]:
+        """Every `[memory.NAME]`, on the device."""
+        facts = self._facts({})
+        stores = {name: seat.config.build(facts) for name, seat in self.recipe.memory.items()}
+        for store in stores.values():
+            store.to(device)
+        return stores
+
+    def facts(self, memories: Mapping[str, MemoryStore]) -> Facts:
+        """What backbone and objectives may know."""
+        return self._facts({name: store.width for name, store in memories.items()})
+
+    def backbone(self, memories: Mapping[str, MemoryStore], device: torch.device) -> nn.Module:
+        """The network, initialised from the recipe's seed."""
+        torch.manual_seed(self.recipe.train.seed)
+        return self.recipe.backbone.config.build(self.facts(memories)).to(device)
+
+    def assembly(self, memories: Mapping[str, MemoryStore], device: torch.device) -> Assembly:
+        """Everything trainable, in one module."""
+        backbone = self.backbone(memories, device)
+        facts = self.facts(memories)
+        tables = self.recipe.objective
+        objectives = {name: table.objective.config.build(facts) for name, table in tables.items()}
+        return Assembly(
+            backbone,
+            objectives,
+            tables,
+            self.recipe.interpolant.config.build(),
+            Conditioner(self.recipe.condition, memories),
+            memories,
+            depth=max(facts.tap_widths),
+        ).to(device)
+
+    def _facts(self, memory_widths: Mapping[str, int]) -> Facts:
+        recipe, shapes = self.recipe, self.shapes
+        conditioning = recipe.condition.memory
+        return Facts(
+            sample_shape=shapes.spec.shape,
+            output_channels=recipe.interpolant.config.output_channels(shapes.spec.shape[0]),
+            num_classes=self._classes(),
+            num_samples=shapes.num_samples,
+            batch=recipe.train.batch,
+            condition_width=memory_widths.get(conditioning, 0) if conditioning else 0,
+            memory_widths=memory_widths,
+            tap_widths=recipe.backbone.config.tap_widths,
+            feature_widths=shapes.feature_widths,
+        )
+
+    def _classes(self) -> int:
+        if not self.recipe.condition.label:
+            return 0
+        if self.shapes.num_classes == 0:
+            raise ValueError("condition.label = true, but the data set has no labels; leave it out")
+        return self.shapes.num_classes

@@ -1,0 +1,105 @@
+"""The command line. Commands are imported when they run; nothing here imports torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import click
+
+from genmem import __version__
+from genmem.host import Catalog, PluginError, did_you_mean, load_catalog
+
+
+class Entry(NamedTuple):
+    """A command of the core, before it is imported."""
+
+    module: str
+    help: str
+    """What the list of commands says; the same as the command's `short_help`."""
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "train": Entry("genmem.cli.train", "Train a recipe, or go on with its run."),
+    "sample": Entry("genmem.cli.sample", "Make pictures from a run."),
+    "evaluate": Entry("genmem.cli.evaluate", "Score a run."),
+    "profile": Entry("genmem.cli.profile", "Parameters, MACs and memory of a recipe."),
+    "check": Entry("genmem.cli.check", "Find everything wrong with recipes, without running them."),
+    "recipe": Entry("genmem.cli.recipe", "Show, list and copy recipes; print their schema."),
+    "plugins": Entry("genmem.cli.plugins", "List plugins and what they offer; start a new one."),
+}
+
+
+class Refusal(click.ClickException):
+    """An error that is the user's to mend: plain red lines, no traceback."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        """Print it on stderr."""
+        for line in self.format_message().splitlines():
+            click.secho(line, fg="red", err=True)
+
+
+class Commands(click.Group):
+    """The core's commands and those of plugins, each imported when it is asked for."""
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """Plugins, loaded when a command is not the core's own, or all are listed."""
+        return load_catalog()
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The core's commands, then those of plugins."""
+        return [*COMMANDS, *self.catalog.commands()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command.
+
+        Raises:
+            click.UsageError: There is none, or several plugins offer it.
+        """
+        if cmd_name in COMMANDS:
+            command = importlib.import_module(COMMANDS[cmd_name].module).command
+            assert isinstance(command, click.Command)
+            return command
+        if cmd_name in self.catalog.commands():
+            return self.catalog.commands()[cmd_name]
+        clash = self.catalog.command_clash(cmd_name)
+        near = did_you_mean(cmd_name, self.list_commands(ctx))
+        raise click.UsageError(clash or f"no command is called {cmd_name!r}{near}", ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Two lists; the core's needs no import."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+        offered = self.catalog.commands().items()
+        if offered:
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl([(name, command.get_short_help_str()) for name, command in offered])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what is the user's to mend is shown without a traceback."""
+        from genmem.recipe.errors import RecipeError
+
+        try:
+            return super().invoke(ctx)
+        except (RecipeError, PluginError) as error:
+            raise Refusal(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="genmem")
+def main() -> None:
+    """Train, sample, score and profile denoising generative models from recipes.
+
+    \b
+    Examples:
+      genmem train recipes/quickstart.toml           train, score, show pictures
+      genmem train quickstart --train.images=25K     the same, a tenth as long
+      genmem sample runs/quickstart --num 16         more pictures from a run
+      genmem check my.toml                           everything wrong with a recipe
+      genmem plugins                                 what a recipe can name
+    """

@@ -1,0 +1,82 @@
+"""`genmem recipe`: show, list, copy, schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from genmem.cli.options import plugin_option, recipe_arguments
+
+
+@click.group("recipe", short_help="Show, list and copy recipes; print their schema.")
+def command() -> None:
+    """Show, list and copy recipes; print their schema."""
+
+
+@command.command("show")
+@recipe_arguments
+def show(recipe: str, overrides: tuple[str, ...], plugins: tuple[Path, ...]) -> None:
+    """Print a recipe as it will run: `extends` followed, overrides laid over, defaults written out.
+
+    \b
+    Examples:
+      genmem recipe show quickstart
+      genmem recipe show my.toml --backbone.depth=8 > resolved.toml
+    """
+    from genmem.recipe import dump, load
+
+    click.echo(dump(load(recipe, overrides, plugins)), nl=False)
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def list_(as_json: bool) -> None:
+    """List the recipes that come with genmem."""
+    import json
+
+    from genmem.recipe.shipped import describe_shipped
+
+    described = describe_shipped()
+    if as_json:
+        click.echo(json.dumps(described, indent=1))
+        return
+    width = max(map(len, described), default=0)
+    for name, description in described.items():
+        click.echo(f"{name:{width}}  {description}".rstrip())
+
+
+@command.command("copy")
+@click.argument("name")
+@click.argument("dest", type=click.Path(path_type=Path), required=False)
+def copy(name: str, dest: Path | None) -> None:
+    """Copy a shipped recipe to DEST, a file or a folder; here if absent. Nothing is overwritten.
+
+    \b
+    Example:
+      genmem recipe copy quickstart mine.toml
+    """
+    from genmem.recipe.shipped import copy_shipped
+
+    try:
+        click.echo(copy_shipped(name, dest or Path()))
+    except (FileExistsError, LookupError) as error:
+        raise click.UsageError(str(error.args[0])) from error
+
+
+@command.command("schema")
+@plugin_option
+def schema(plugins: tuple[Path, ...]) -> None:
+    """Print the JSON Schema of recipes, from the plugins installed here.
+
+    \b
+    Example:
+      genmem recipe schema > recipe.schema.json      and, on a recipe's first line,
+      #:schema recipe.schema.json                    for editors that complete and check TOML
+    """
+    import json
+
+    from genmem.host import load_catalog
+    from genmem.recipe.schema import schema_of
+
+    click.echo(json.dumps(schema_of(load_catalog(plugins)), indent=1, ensure_ascii=False))

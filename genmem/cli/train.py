@@ -1,0 +1,38 @@
+"""`genmem train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from genmem.cli.options import recipe_arguments
+
+
+@click.command("train", short_help="Train a recipe, or go on with its run.")
+@recipe_arguments
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/NAME if absent.")
+@click.option("--nproc", default=1, show_default=True, help="Processes on this machine.")
+def command(
+    recipe: str, overrides: tuple[str, ...], plugins: tuple[Path, ...], out: Path | None, nproc: int
+) -> None:
+    """Train a recipe: a file, or the name of a shipped one.
+
+    Shards and banks that are missing are made first. The same command again goes on from the last
+    checkpoint. Ctrl-C saves and stops. Under torchrun, leave --nproc out.
+
+    \b
+    Examples:
+      genmem train recipes/quickstart.toml
+      genmem train quickstart --train.images=20K --out runs/short
+      genmem train quickstart --nproc 2
+      torchrun --nproc_per_node 8 -m genmem train my.toml
+    """
+    from genmem.training.launch import spawn
+    from genmem.training.session import run
+
+    arguments = (recipe, overrides, plugins, out, sys.argv)
+    if nproc == 1:
+        run(*arguments)
+    else:
+        spawn(run, arguments, nproc)

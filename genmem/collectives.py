@@ -1,0 +1,82 @@
+"""Collectives that a component may use. In a single process each is the identity.
+
+Rows are gathered rank by rank; ranks own contiguous pieces of the global batch, so the result is
+in the order of the global batch. Every rank must bring equally many rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Processes in the run; 1 outside a process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number; 0 outside a process group."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def gather(rows: Tensor) -> Tensor:
+    """All ranks' rows (N, …) as (world · N, …), without gradient."""
+    if world_size() == 1:
+        return rows
+    out = rows.new_empty(world_size() * rows.shape[0], *rows.shape[1:])
+    dist.all_gather_into_tensor(out, rows.contiguous())
+    return out
+
+
+def gather_with_gradient(rows: Tensor) -> Tensor:
+    """All ranks' rows (N, …) as (world · N, …); the backward sums gradients over ranks.
+
+    With the full loss on every rank, and gradients averaged over ranks afterwards, this gives
+    exactly the gradient of one process that holds the whole batch.
+    """
+    if world_size() == 1:
+        return rows
+    gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def mean(value: Tensor) -> Tensor:
+    """The mean over ranks, without gradient."""
+    if world_size() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def any_rank(flag: Tensor) -> Tensor:
+    """A bool (on the device) that is true if it is true on any rank."""
+    if world_size() == 1:
+        return flag
+    number = flag.to(torch.int32)
+    dist.all_reduce(number, dist.ReduceOp.MAX)
+    return number.bool()
+
+
+def barrier() -> None:
+    """Wait for every rank."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.count = rows.shape[0]
+        return gather(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].contiguous()
+        dist.all_reduce(total)
+        start = rank() * ctx.count
+        return total[start : start + ctx.count]

@@ -1,0 +1,30 @@
+"""Where a run computes, and in which precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+
+def resolve(name: str) -> torch.device:
+    """The device a recipe's `train.device` means; "auto" is cuda, else mps, else cpu.
+
+    Raises:
+        ValueError: A device this machine or this build of torch does not have.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(name)
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False):
+        found = ", ".join(sorted(kind for kind, usable in there.items() if usable))
+        raise ValueError(f'train.device = "{name}", but this machine offers {found}; or say "auto"')
+    return device
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The forward's precision: bf16 under autocast, or plain fp32."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

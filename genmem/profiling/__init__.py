@@ -1,0 +1,1 @@
+"""Costs one can see: parameters, multiply-adds, activation memory, bytes of memories."""

@@ -1,0 +1,1 @@
+"""From a trained network to samples: sample i of seed s is the same however it is batched."""

@@ -1,0 +1,140 @@
+"""Scores a run: while it trains, and in full when it ends.
+
+Reference is the held-out split. Held-out rows of a memory are drawn from one half of it and scored
+against the other, since a row can say nearly all of its own picture.
+Shapes: N samples, K memories a sample, E memory width.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genmem.contracts import Prediction
+from genmem.data.dataset import Dataset
+from genmem.data.stream import Stream
+from genmem.draws import Draws
+from genmem.recipe.tables import Recipe
+from genmem.sampling.gallery import Gallery
+from genmem.sampling.generator import Generator
+from genmem.scoring import classifier, gaussian, linear
+from genmem.scoring.energy import energy_distance
+from genmem.scoring.neighbours import copy_rate, nearest
+from genmem.scoring.spaces import Space, open_spaces
+
+Row = dict[str, float]
+
+
+class Evaluation:
+    """References and measures of one recipe on one data set."""
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, device: torch.device) -> None:
+        """Read the reference pictures of both splits once; `[evaluate]` says in which spaces."""
+        self.recipe, self.dataset = recipe, dataset
+        self.training, self.held_out = (
+            Stream(dataset.shards(split), dataset.spec, seed=0, batch=1, device=device)
+            for split in ("train", "test")
+        )
+        self.tokenizer = recipe.data.tokenizer.config.build()
+        self.train = dataset.pictures("train", np.arange(dataset.count("train")), self.tokenizer)
+        self.test = dataset.pictures("test", np.arange(dataset.count("test")), self.tokenizer)
+        self.spaces = open_spaces(recipe.evaluate.encoder, self.train, self.test)
+        self.lookup = self.spaces[recipe.evaluate.copies] if recipe.evaluate.copies else None
+        self.classifier = self._fit_classifier()
+
+    def row(self, pictures: np.ndarray, half: np.ndarray | None = None) -> Row:
+        """Distances of pictures to the held-out split, or to a half of it.
+
+        Args:
+            pictures: uint8 (N, H, W, C).
+            half: Numbers of held-out pictures to compare with; all if absent.
+        """
+        found: Row = {}
+        for name, space in self.spaces.items():
+            reference = space.test_ND if half is None else space.test_ND[half]
+            features = space.features(pictures)
+            found[f"fd/{name}"] = space.distance(features, reference)
+            if space is self.lookup:
+                found[f"energy/{name}"] = energy_distance(features, reference)
+        return found
+
+    def held_out_loss(self, backbone: nn.Module, generator: Generator) -> float:
+        """The denoising loss on held-out samples, with the same noise and times every time."""
+        interpolant = generator.interpolant
+        total, count = 0.0, self.dataset.count("test")
+
+        def predict(x_t: Tensor, t: Tensor, cond: object) -> Prediction:
+            return cast(Prediction, backbone(x_t, t, cond))
+
+        for start in range(0, count, self.recipe.evaluate.batch):
+            numbers = np.arange(start, min(start + self.recipe.evaluate.batch, count))
+            batch = self.held_out.batch_of(numbers)
+            draws = Draws(self.recipe.evaluate.seed, batch.index_B)
+            noise = draws.normal("noise", tuple(batch.x.shape[1:]))
+            cond = generator.conditioner.held_out(batch)
+            with torch.no_grad():
+                result = interpolant.regress(predict, batch.x, noise, interpolant.times(draws), cond)
+            total += float(result.loss_B.sum())
+        return total / count
+
+    # the rows of the final table -------------------------------------------------------------
+
+    def closeness(self, pictures: np.ndarray, half: np.ndarray | None = None) -> Row:
+        """Nearest training picture and share of copies."""
+        if self.lookup is None:
+            return {}
+        space = self.lookup
+        held_out = space.test_ND if half is None else space.test_ND[half]
+        found = copy_rate(space.features(pictures), held_out, space.train_ND)
+        return {"nearest": found.sample_distance, "copies": found.rate}
+
+    def held_out_closeness(self) -> Row:
+        """The same of the held-out pictures themselves."""
+        if self.lookup is None:
+            return {}
+        found = copy_rate(self.lookup.test_ND, self.lookup.test_ND, self.lookup.train_ND)
+        return {"nearest": found.sample_distance, "copies": found.rate}
+
+    def agreement(self, pictures: np.ndarray, labels_N: np.ndarray | None) -> Row:
+        """Share of pictures that the classifier gives the label they were asked to have."""
+        if self.classifier is None or self.lookup is None or labels_N is None:
+            return {}
+        return {"labels": self.classifier.accuracy(self.lookup.features(pictures), labels_N)}
+
+    def asked_labels(self, gallery: Gallery, generator: Generator) -> np.ndarray | None:
+        """The labels samples should have: those given, or those of their memory rows."""
+        store = generator.conditioner.store
+        if gallery.label_N is not None:
+            return gallery.label_N
+        if store is None or gallery.row_N is None or not self.dataset.class_names:
+            return None
+        samples_N = store.samples_of(torch.from_numpy(gallery.row_N)).cpu().numpy()
+        return cast(np.ndarray, self.dataset.labels("train")[samples_N])
+
+    def noise(self, num: int) -> np.ndarray:
+        """Pictures of pure noise."""
+        draws = Draws(self.recipe.evaluate.seed, torch.arange(num))
+        return self.tokenizer.decode(draws.normal("initial-noise", self.dataset.spec.shape))
+
+    def gaussian(self, num: int) -> np.ndarray:
+        """Pictures from a Gaussian with the training pictures' mean and covariance."""
+        return gaussian.draw_pictures(self.train, Draws(self.recipe.evaluate.seed, torch.arange(num)))
+
+    def decode_rows(self, train_rows: Tensor, train_x: Tensor, rows: Tensor) -> np.ndarray:
+        """Pictures that least squares reads from memory rows."""
+        decode = linear.fit(train_rows.double(), train_x.double())
+        return self.tokenizer.decode(decode.decode(rows.double()).float())
+
+    def neighbours(self, pictures: np.ndarray, k: int = 1) -> np.ndarray:
+        """Numbers (N, k) of the nearest training pictures."""
+        space: Space = self.lookup or next(iter(self.spaces.values()))
+        return nearest(space.features(pictures), space.train_ND, k)[1].cpu().numpy()
+
+    def _fit_classifier(self) -> classifier.Classifier | None:
+        if self.lookup is None or not self.dataset.class_names:
+            return None
+        classes = len(self.dataset.class_names)
+        return classifier.fit(self.lookup.train_ND, self.dataset.labels("train"), classes)

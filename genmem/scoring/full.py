@@ -1,0 +1,155 @@
+"""The full table of a run: its samples beside noise, a Gaussian, a linear decode, and the floor.
+
+Shapes: N samples, K memories a sample, E memory width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genmem.draws import Draws
+from genmem.sampling.gallery import Gallery, Tick, generate
+from genmem.sampling.generator import Generator
+from genmem.scoring.evaluation import Evaluation
+from genmem.scoring.table import Cell, Column, Row, ScoreTable
+
+Scores = dict[str, float]
+
+
+class Report(NamedTuple):
+    """The outcome of a full scoring."""
+
+    table: ScoreTable
+    gallery: Gallery
+
+
+def full_report(
+    evaluation: Evaluation, generator: Generator, digest: str, seed: int, tick: Tick | None = None
+) -> Report | None:
+    """Generate on every process, score on rank 0; None on the others.
+
+    Args:
+        evaluation: References and measures.
+        generator: What is scored.
+        digest: Of the protocol.
+        seed: Of noise and conditions.
+        tick: For a progress bar.
+    """
+    options = evaluation.recipe.evaluate
+    tokenizer, batch = evaluation.tokenizer, options.batch
+    gallery = generate(generator, tokenizer, options.samples, seed=seed, batch=batch, tick=tick)
+    held_out = _HeldOutRows.of(evaluation, generator, seed)
+    unseen = held_out and generate(
+        generator,
+        tokenizer,
+        options.samples,
+        seed=seed,
+        batch=batch,
+        memory_NKE=held_out.memory_NKE,
+        tick=tick,
+    )
+    if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
+        return None
+    rows = {"noise": evaluation.row(evaluation.noise(options.samples))}
+    gaussian = evaluation.gaussian(options.samples)
+    rows["Gaussian"] = evaluation.row(gaussian) | evaluation.closeness(gaussian)
+    labels = evaluation.asked_labels(gallery, generator)
+    decoded = _linear_decode(evaluation, generator, gallery)
+    if decoded is not None:
+        rows["linear decode of the rows"] = _scored(evaluation, decoded, labels)
+    rows["samples"] = _scored(evaluation, gallery.pictures, labels)
+    floors: dict[str, Scores] = {}
+    if held_out and unseen:
+        name = "samples, held-out rows"
+        rows[name] = _scored(evaluation, unseen.pictures, held_out.label_N, held_out.other_half)
+        floors[name] = evaluation.row(evaluation.train, held_out.other_half)
+    floor = evaluation.row(evaluation.train)
+    rows["held-out pictures"] = evaluation.held_out_closeness() | _held_out_accuracy(evaluation)
+    rows["floor: training pictures"] = floor
+    table = _table(evaluation, rows, floor, floors, digest)
+    return Report(table, gallery)
+
+
+class _HeldOutRows(NamedTuple):
+    """Memory rows of one half of the held-out split, one for each sample."""
+
+    memory_NKE: Tensor
+    label_N: np.ndarray | None
+    other_half: np.ndarray
+
+    @classmethod
+    def of(cls, evaluation: Evaluation, generator: Generator, seed: int) -> _HeldOutRows | None:
+        store = generator.conditioner.store
+        if store is None:
+            return None
+        count = evaluation.dataset.count("test")
+        rows_half, other_half = np.arange(0, count, 2), np.arange(1, count, 2)
+        encoded = store.encode(evaluation.held_out.batch_of(rows_half))
+        draws = Draws(seed, torch.arange(evaluation.recipe.evaluate.samples))
+        chosen_N = draws.integers("held-out-row", len(rows_half))
+        has_labels = bool(evaluation.dataset.class_names)
+        labels = evaluation.dataset.labels("test")[rows_half[chosen_N.numpy()]] if has_labels else None
+        return cls(encoded[chosen_N.to(encoded.device)], labels, other_half)
+
+
+def _scored(
+    evaluation: Evaluation, pictures: np.ndarray, labels: np.ndarray | None, half: np.ndarray | None = None
+) -> Scores:
+    found = evaluation.row(pictures, half) | evaluation.agreement(pictures, labels)
+    return found | evaluation.closeness(pictures)
+
+
+def _linear_decode(evaluation: Evaluation, generator: Generator, gallery: Gallery) -> np.ndarray | None:
+    store = generator.conditioner.store
+    if store is None or gallery.row_N is None:
+        return None
+    numbers = torch.arange(store.num_rows, device=generator.device)
+    samples = store.samples_of(numbers).cpu().numpy()
+    x = evaluation.training.batch_of(samples).x.cpu()
+    rows = store.rows(torch.from_numpy(gallery.row_N).to(generator.device))
+    return evaluation.decode_rows(store.rows(numbers).cpu(), x, rows.cpu())
+
+
+def _held_out_accuracy(evaluation: Evaluation) -> Scores:
+    labels = evaluation.dataset.labels("test") if evaluation.dataset.class_names else None
+    return evaluation.agreement(evaluation.test, labels)
+
+
+def _table(
+    evaluation: Evaluation,
+    rows: Mapping[str, Scores],
+    floor: Scores,
+    floors: Mapping[str, Scores],
+    digest: str,
+) -> ScoreTable:
+    columns = [Column(key=f"fd/{name}", title=f"Fréchet, {name}") for name in evaluation.spaces]
+    lookup = evaluation.recipe.evaluate.copies
+    if lookup:
+        columns.append(Column(key=f"energy/{lookup}", title="energy", digits=4))
+        columns.append(Column(key="labels", title="labels", better="higher", unit="share", digits=1))
+        columns.append(Column(key="nearest", title="nearest", better="neither", digits=2))
+        columns.append(Column(key="copies", title="copies", unit="share", digits=1))
+    shown = [
+        Row(
+            name=name,
+            cells={
+                c.key: Cell.of(scores[c.key]) if c.key in scores else Cell(None, "does not apply")
+                for c in columns
+            },
+            floor=floors.get(name, {}),
+        )
+        for name, scores in rows.items()
+    ]
+    return ScoreTable(
+        title=f"{evaluation.recipe.name}: {evaluation.recipe.evaluate.samples:,} pictures of each kind, "
+        f"against {evaluation.dataset.count('test'):,} held-out pictures",
+        protocol=digest,
+        columns=tuple(columns),
+        rows=tuple(shown),
+        floor=floor,
+    )

@@ -1,0 +1,116 @@
+"""What a run reports: scores on the way, a table and pictures at the end."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from genmem import collectives
+from genmem.pictures import Pictures, beside
+from genmem.recipe.tables import Recipe
+from genmem.sampling.gallery import Gallery, generate
+from genmem.sampling.generator import Generator
+from genmem.scoring.evaluation import Evaluation
+from genmem.scoring.full import Report, full_report
+from genmem.scoring.protocol import Protocol
+from genmem.scoring.table import ScoreTable
+
+if TYPE_CHECKING:
+    from genmem.training.folder import RunFolder
+
+SHOWN = 64
+"""Samples in a picture grid."""
+
+
+class Reporter:
+    """Scores one generator and keeps what it finds in the run folder."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        evaluation: Evaluation,
+        generator: Generator,
+        protocol: Protocol,
+        folder: RunFolder,
+        console: Console,
+    ) -> None:
+        """The generator's backbone may go on changing; each call scores it as it is."""
+        self.recipe, self.evaluation, self.generator = recipe, evaluation, generator
+        self.protocol, self.folder, self.console = protocol, folder, console
+        self.seed = protocol.seeds[0]
+
+    def during(self, images_seen: int) -> dict[str, float]:
+        """Scores after so many images, and a grid of the first samples. Empty but on rank 0."""
+        options = self.recipe.evaluate
+        gallery = generate(
+            self.generator, self.evaluation.tokenizer, options.samples, seed=self.seed, batch=options.batch
+        )
+        if collectives.rank() != 0:
+            return {}
+        Pictures(gallery.pictures[:SHOWN]).save(self.folder.samples / f"{images_seen:012d}.png")
+        loss = self.evaluation.held_out_loss(self.generator.backbone, self.generator)
+        return {"loss/held_out": loss} | self.evaluation.row(gallery.pictures)
+
+    def finish(self, images_seen: int, run: dict[str, Any]) -> None:
+        """Score in full; write scores.json and the pictures; show both.
+
+        Args:
+            images_seen: Images the weights have seen.
+            run: Numbers of the run that belong beside the scores: rate, losses.
+        """
+        with self.console.status("scoring"):
+            report = full_report(self.evaluation, self.generator, self.protocol.digest, self.seed)
+        if report is None:
+            return
+        pictures = self._pictures(report.gallery)
+        record = {
+            "images": images_seen,
+            "run": run,
+            "evaluations_per_sample": report.gallery.evaluations,
+            "protocol": self.protocol.to_json(),
+            "table": report.table.to_json(),
+            "pictures": pictures,
+            "time": time.time(),
+        }
+        self.folder.scores.write_text(json.dumps(record, indent=1))
+        show(self.folder, self.console)
+
+    def full(self) -> Report | None:
+        """The full table, nothing written."""
+        return full_report(self.evaluation, self.generator, self.protocol.digest, self.seed)
+
+    def _pictures(self, gallery: Gallery) -> dict[str, str]:
+        first = gallery.pictures[:SHOWN]
+        near = self.evaluation.neighbours(first, k=3)
+        grid = Pictures(first).save(self.folder.samples / "final.png")
+        path = self.folder.samples / "neighbours.png"
+        beside(first[: SHOWN // 2], self.evaluation.train[near[: SHOWN // 2]]).save(path)
+        return {
+            "samples": str(grid.relative_to(self.folder.path)),
+            "neighbours": str(path.relative_to(self.folder.path)),
+        }
+
+
+def show(folder: RunFolder, console: Console) -> None:
+    """Print what `finish` wrote."""
+    record = json.loads(folder.scores.read_text())
+    console.print()
+    console.print(ScoreTable.from_json(record["table"]))
+    run = "  ".join(f"{name} {_number(value)}" for name, value in record["run"].items())
+    console.print(f"{record['images']:,} images seen  {run}", highlight=False, soft_wrap=True)
+    for name, path in record["pictures"].items():
+        console.print(f"{name}: {folder.path / path}", highlight=False, soft_wrap=True)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}"
+
+
+def mean_of_last(records: list[dict[str, Any]], key: str, count: int = 10) -> float | None:
+    """The mean of a metric over its last lines."""
+    values = [record[key] for record in records if key in record][-count:]
+    return float(np.mean(values)) if values else None

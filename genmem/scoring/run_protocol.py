@@ -1,0 +1,53 @@
+"""The protocol under which a run is scored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from genmem.contracts import MemoryStore
+from genmem.data.dataset import Dataset
+from genmem.recipe.tables import Recipe
+from genmem.scoring.protocol import Protocol
+from genmem.scoring.spaces import describe
+
+
+def protocol_of(
+    recipe: Recipe, dataset: Dataset, store: MemoryStore | None, seed: int, weights: str
+) -> Protocol:
+    """Everything that moves this run's scores.
+
+    Args:
+        recipe: What was run.
+        dataset: Its data; the held-out split is the reference.
+        store: The memory that conditions, if any.
+        seed: Of noise and conditions.
+        weights: An EMA's name, or "online".
+    """
+    options = recipe.evaluate
+    spaces = {name: describe(seat) for name, seat in options.encoder.items()}
+    return Protocol(
+        sampler=describe(recipe.sampler),
+        steps=recipe.sampler.config.evaluations,
+        guidance=describe(recipe.guidance) if recipe.guidance else None,
+        conditions={"rule": "drawn uniformly by sample number", "label": recipe.condition.label},
+        seeds=(seed,),
+        samples=options.samples,
+        rounding="clamp, round to nearest",
+        decoder={**describe(recipe.data.tokenizer), "weights": dataset.spec.weights},
+        # Encoders that are fitted are fitted to the training split, which the reference's hash covers.
+        features={"use": " ".join(spaces), "weights": "", "spaces": spaces, "lookup": options.copies},
+        reference={"name": "held-out split", "count": dataset.count("test"), "hash": dataset.fingerprint()},
+        weights=weights,
+        memory=_memory(store),
+        precision=recipe.train.precision,
+    )
+
+
+def _memory(store: MemoryStore | None) -> dict[str, Any] | None:
+    if store is None:
+        return None
+    return {
+        "identity": store.fingerprint(),
+        "rows": store.num_rows,
+        "drawn": "by the store, from the sample's number",
+    }

@@ -1,0 +1,93 @@
+"""Contract checks of sources, tokenizers and encoders.
+
+Pictures are uint8 (B, H, W, C).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from genmem.contracts import EncoderConfig, SourceConfig, TokenizerConfig
+
+
+def check_source(config: SourceConfig) -> None:
+    """A source counts its pictures, gives each as uint8 (H, W, C), the same every time.
+
+    Raises:
+        AssertionError: What does not hold.
+    """
+    source = config.build()
+    assert source.count("train") > 0, "a source must have training pictures"
+    classes = len(source.class_names)
+    for split in ("train", "test"):
+        for number in {0, source.count(split) - 1} if source.count(split) else set():
+            picture, label = source.picture(split, number)
+            again, _ = source.picture(split, number)
+            assert picture.dtype == np.uint8 and picture.ndim == 3, "a picture must be uint8 (H, W, C)"
+            assert picture.shape[2] in (1, 3), f"a picture must have 1 or 3 channels, got {picture.shape[2]}"
+            assert np.array_equal(picture, again), "a picture must be the same every time"
+            assert -1 <= label < max(classes, 1), f"label {label} is outside the {classes} classes"
+    assert source.provenance, "a source must say where its pictures come from"
+
+
+def check_tokenizer(
+    config: TokenizerConfig, *, size: int = 16, channels: int = 3, tolerance: float = 255.0
+) -> None:
+    """A tokenizer stores what its spec says and gives back uint8 pictures of the same shape.
+
+    Args:
+        config: Its settings.
+        size: Height and width to try.
+        channels: Channels to try.
+        tolerance: Largest mean difference in grey levels after encoding and decoding.
+
+    Raises:
+        AssertionError: What does not hold.
+    """
+    tokenizer = config.build()
+    pictures = _pictures(3, size, channels)
+    spec = tokenizer.spec((size, size, channels))
+    stored = tokenizer.encode(pictures)
+    expected = (3, spec.shape[0] * (2 if spec.moments else 1), *spec.shape[1:])
+    assert stored.shape == expected, f"stored shape {stored.shape}, the spec says {expected}"
+    assert str(stored.dtype) == spec.dtype, f"stored dtype {stored.dtype}, the spec says {spec.dtype}"
+    scale, shift = (np.asarray(part, np.float32).reshape(1, -1, 1, 1) for part in (spec.scale, spec.shift))
+    mean = stored[:, : spec.shape[0]].astype(np.float32)
+    decoded = tokenizer.decode(torch.from_numpy(mean * scale + shift))
+    assert decoded.dtype == np.uint8 and decoded.shape == pictures.shape, (
+        "decode must give uint8 (B, H, W, C)"
+    )
+    gap = float(np.abs(decoded.astype(int) - pictures.astype(int)).mean())
+    assert gap <= tolerance, f"decoded pictures are off by {gap:.1f} grey levels on average"
+
+
+def check_encoder(config: EncoderConfig, *, size: int = 16, channels: int = 3) -> None:
+    """An encoder gives fp32 features of its width, row by row, and its state round-trips.
+
+    Raises:
+        AssertionError: What does not hold.
+    """
+    encoder = config.build()
+    pictures = _pictures(64, size, channels)
+    encoder.fit(pictures)
+    features = encoder.encode(pictures).pooled_BD
+    assert features.dtype == np.float32, f"features must be float32, got {features.dtype}"
+    assert features.shape == (64, encoder.width), f"features are {features.shape}, width is {encoder.width}"
+    assert np.isfinite(features).all(), "features must be finite"
+    alone = encoder.encode(pictures[5:6]).pooled_BD
+    assert np.allclose(alone, features[5:6], atol=1e-4), (
+        "a picture's feature must not depend on its batch mates"
+    )
+    again = config.build()
+    again.load_state(encoder.state())
+    assert np.allclose(again.encode(pictures).pooled_BD, features, atol=1e-6), "the state does not round-trip"
+    try:
+        encoder.encode(pictures.astype(np.float32))
+    except (TypeError, ValueError):
+        return
+    raise AssertionError("float pictures must be refused")
+
+
+def _pictures(count: int, size: int, channels: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, channels), dtype=np.uint8)

@@ -1,0 +1,163 @@
+"""Everything trainable in one module: what DDP, the optimizer and checkpoints see.
+
+Shapes: B batch, C H W sample, K memories a sample, E memory width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from genmem.contracts import Batch, Conditioning, Interpolant, MemoryStore, Objective, Prediction, Step
+from genmem.draws import Draws
+
+if TYPE_CHECKING:
+    from genmem.recipe.tables import ConditionTable, ObjectiveTable
+
+Teachers = Mapping[str, nn.Module]
+
+
+class Losses(NamedTuple):
+    """The outcome of one micro-batch."""
+
+    total: Tensor
+    """Scalar with gradient."""
+
+    values: dict[str, Tensor]
+    """Detached scalars to log."""
+
+
+class Conditioner:
+    """What the network is told: label and memory row, dropped per sample for guidance."""
+
+    def __init__(self, table: ConditionTable, memories: Mapping[str, MemoryStore]) -> None:
+        """As the recipe's `[condition]` says."""
+        self.table = table
+        self.store = memories[table.memory] if table.memory else None
+
+    def train(self, batch: Batch, draws: Draws) -> Conditioning:
+        """For a training batch: the samples' own rows, masked by the store; drops drawn by core."""
+        memory_BKE = None
+        if self.store is not None and self.table.memory is not None:
+            memory_BKE = self.store.read(batch, batch.fetched.get(self.table.memory), draws)
+        drop_B = draws.uniform("drop") < self.table.drop if self.table.drop else None
+        return self._of(batch.label_B, memory_BKE, drop_B)
+
+    def held_out(self, batch: Batch) -> Conditioning:
+        """For samples outside the store: rows from their features; nothing masked or dropped."""
+        return self._of(batch.label_B, self.store.encode(batch) if self.store else None, None)
+
+    def generate(self, label_B: Tensor | None, memory_BKE: Tensor | None) -> Conditioning:
+        """For sampling."""
+        return self._of(label_B, memory_BKE, None)
+
+    def _of(self, label_B: Tensor | None, memory: Tensor | None, drop_B: Tensor | None) -> Conditioning:
+        return Conditioning(label_B if self.table.label else None, memory, drop_B)
+
+
+class Assembly(nn.Module):
+    """Backbone and objectives, with the stateless parts that tie them together."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        objectives: Mapping[str, nn.Module],
+        tables: Mapping[str, ObjectiveTable],
+        interpolant: Interpolant,
+        conditioner: Conditioner,
+        memories: Mapping[str, MemoryStore],
+        depth: int,
+    ) -> None:
+        """Put built components together; `depth` resolves taps given as fractions."""
+        super().__init__()
+        self.backbone = backbone
+        self.objective = nn.ModuleDict(dict(objectives))
+        self.tables = dict(tables)
+        self.interpolant = interpolant
+        self.conditioner = conditioner
+        self.memories = dict(memories)
+        self.taps = {name: table.objective.config.taps(depth) for name, table in tables.items()}
+
+    def active(self, images_seen: int) -> dict[str, float]:
+        """{objective: weight} of those that act after so many images."""
+        weights = {name: table.weight_at(images_seen) for name, table in self.tables.items()}
+        return {name: weight for name, weight in weights.items() if weight > 0}
+
+    def forward(self, batch: Batch, draws: Draws, images_seen: int, teachers: Teachers) -> Losses:
+        """Denoising loss and every active objective of one micro-batch."""
+        active = self.active(images_seen)
+        step = self._denoise(batch, draws, images_seen, teachers, self._wanted(active))
+        denoise = step[1].mean()
+        total, values = denoise, {"loss/denoise": denoise.detach()}
+        for name, weight in active.items():
+            with torch.autocast(batch.x.device.type, enabled=False):
+                result = cast(Objective, self.objective[name](step[0]))
+            total = total + weight * result.value
+            values[f"objective/{name}"] = result.value.detach()
+            values |= {f"objective/{name}/{key}": value.detach() for key, value in result.metrics.items()}
+        values["loss/total"] = total.detach()
+        return Losses(total + self._idle(active), values)
+
+    def _denoise(
+        self, batch: Batch, draws: Draws, images_seen: int, teachers: Teachers, taps: tuple[int, ...]
+    ) -> tuple[Step, Tensor]:
+        cond = self.conditioner.train(batch, draws)
+        times = self.interpolant.times(draws)
+        noise = draws.normal("noise", tuple(batch.x.shape[1:]))
+        regression = self.interpolant.regress(self.predictor(taps), batch.x, noise, times, cond)
+        step = Step(
+            batch=batch,
+            x=batch.x,
+            noise=noise,
+            times=times,
+            x_t=regression.x_t,
+            target=regression.target,
+            cond=cond,
+            prediction=regression.prediction,
+            images_seen=images_seen,
+            draws=draws,
+            memories=self.memories,
+            interpolant=self.interpolant,
+            again=self._again(teachers),
+        )
+        return step, regression.loss_B
+
+    def predictor(self, taps: tuple[int, ...] = ()) -> Callable[[Tensor, Tensor, Conditioning], Prediction]:
+        """The interpolant's way to the network, with these taps taken along."""
+
+        def predict(x_t: Tensor, t: Tensor, cond: Conditioning) -> Prediction:
+            return cast(Prediction, self.backbone(x_t, t, cond, taps=taps))
+
+        return predict
+
+    def _again(self, teachers: Teachers) -> Callable[..., Prediction]:
+        def again(
+            x_t: Tensor,
+            t: Tensor,
+            cond: Conditioning,
+            *,
+            taps: tuple[int, ...] = (),
+            until: int | None = None,
+            weights: str = "online",
+        ) -> Prediction:
+            if weights == "online":
+                return cast(Prediction, self.backbone(x_t, t, cond, taps=taps, until=until))
+            if weights not in teachers:
+                raise KeyError(f'no weights {weights!r}; there are "online" and {sorted(teachers)}')
+            with torch.no_grad():
+                return cast(Prediction, teachers[weights](x_t, t, cond, taps=taps, until=until))
+
+        return again
+
+    def _wanted(self, active: Mapping[str, float]) -> tuple[int, ...]:
+        return tuple(sorted({tap for name in active for tap in self.taps[name]}))
+
+    def _idle(self, active: Mapping[str, float]) -> Tensor | float:
+        """A zero that touches idle objectives' parameters, so that DDP waits for no gradient."""
+        idle = [
+            p for name, module in self.objective.items() if name not in active for p in module.parameters()
+        ]
+        return sum((0.0 * p.flatten()[0] for p in idle), start=0.0) if idle else 0.0

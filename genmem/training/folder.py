@@ -1,0 +1,133 @@
+"""A run's folder: recipe, environment, metrics, samples, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from genmem.host.catalog import Catalog
+from genmem.recipe import dump
+from genmem.recipe.tables import Recipe
+
+FREE = (
+    "train.images",
+    "train.save_every",
+    "train.keep",
+    "train.log_every",
+    "train.device",
+    "evaluate.",
+    "description",
+)
+"""Keys that may differ when a run goes on: they change none of its steps."""
+
+
+class RunFolder:
+    """Paths and small files of one run. Plain text and JSON; no account, no network."""
+
+    def __init__(self, path: Path) -> None:
+        """The folder at `path`; nothing is created yet."""
+        self.path = path
+        self.recipe = path / "recipe.toml"
+        self.metrics = path / "metrics.jsonl"
+        self.samples = path / "samples"
+        self.checkpoints = path / "checkpoints"
+        self.scores = path / "scores.json"
+        self.lock = path / ".lock"
+
+    def begin(self, recipe: Recipe, catalog: Catalog, argv: Iterable[str]) -> None:
+        """Write what was run, or check that this run may go on here.
+
+        Raises:
+            ValueError: The folder belongs to another recipe; the message names the keys.
+        """
+        if self.recipe.exists():
+            self._check(recipe)
+        self.samples.mkdir(parents=True, exist_ok=True)
+        self.recipe.write_text(dump(recipe))
+        self._keep_files(catalog)
+        environment = describe_environment(catalog) | {"argv": list(argv)}
+        (self.path / "environment.json").write_text(json.dumps(environment, indent=1))
+
+    def _check(self, recipe: Recipe) -> None:
+        import tomli
+
+        before, now = (_flatten(tomli.loads(text)) for text in (self.recipe.read_text(), dump(recipe)))
+        differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+        differing = [key for key in differing if not key.startswith(FREE)]
+        if differing:
+            shown = "; ".join(
+                f"{key}: {before.get(key)!r} there, {now.get(key)!r} here" for key in differing[:5]
+            )
+            raise ValueError(
+                f"{self.path} holds a run of another recipe ({shown}); "
+                "give another folder with --out, or delete that one"
+            )
+
+    def _keep_files(self, catalog: Catalog) -> None:
+        for file in [plugin.file for plugin in catalog.plugins if plugin.file is not None]:
+            (self.path / "plugins").mkdir(exist_ok=True)
+            shutil.copy(file, self.path / "plugins" / file.name)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def rewind(self, images_seen: int) -> None:
+        """Drop lines of metrics.jsonl that a resumed run will write again."""
+        if not self.metrics.exists():
+            return
+        kept = [record for record in self.records() if record["images"] <= images_seen]
+        self.metrics.write_text("".join(json.dumps(record) + "\n" for record in kept))
+
+    def records(self) -> list[dict[str, Any]]:
+        """Lines of metrics.jsonl; a last line cut short by a kill is left out."""
+        records = []
+        for line in self.metrics.read_text().splitlines():
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+        return records
+
+
+def describe_environment(catalog: Catalog) -> dict[str, Any]:
+    """Versions of everything that computes, and where."""
+    return {
+        "genmem": version("genmem"),
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git": _revision(),
+        "plugins": [
+            {
+                "name": plugin.name,
+                "distribution": plugin.distribution,
+                "version": plugin.version,
+                "sha256": plugin.sha256,
+            }
+            for plugin in catalog.plugins
+            if plugin.status == "active"
+        ],
+    }
+
+
+def _revision() -> str | None:
+    here = Path(__file__).parent
+    found = subprocess.run(
+        ["git", "-C", here, "describe", "--always", "--dirty"], capture_output=True, text=True
+    )
+    return found.stdout.strip() or None
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

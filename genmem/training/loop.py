@@ -1,0 +1,131 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from genmem import collectives
+from genmem.training import checkpoints
+from genmem.training.folder import RunFolder
+from genmem.training.interruption import Interruption
+from genmem.training.progress import TrainingProgress
+from genmem.training.trainer import Trainer
+
+Score = Callable[[int], dict[str, float]]
+"""Scores of the run as it is, after so many images; called on every rank."""
+
+
+def train(
+    trainer: Trainer,
+    folder: RunFolder,
+    score: Score,
+    progress: TrainingProgress,
+    interruption: Interruption,
+) -> bool:
+    """Train until all images are seen, or until asked to stop. Returns whether it is finished."""
+    table, evaluate = trainer.recipe.train, trainer.recipe.evaluate
+    window = _Window(trainer.images_seen)
+    while not trainer.finished:
+        window.add(trainer.step())
+        progress.advance(trainer.batching.batch)
+        if _due(trainer, table.log_every):
+            _log(trainer, folder, progress, window)
+        if _due(trainer, evaluate.every):
+            _log_scores(trainer, folder, progress, score)
+            window.restart_clock()
+        if _due(trainer, table.save_every or evaluate.every):
+            _save(trainer, folder)
+        if _asked(trainer, interruption):
+            _save(trainer, folder)
+            return False
+    trainer.guard.settle()
+    return True
+
+
+class _Line(NamedTuple):
+    means: dict[str, float]
+    rate: float
+
+
+class _Window:
+    """Sums on the device since the last line of the log."""
+
+    def __init__(self, images_seen: int) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+        self._steps = 0
+        self._paused = 0.0
+        self._since = time.perf_counter()
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+        self._steps += 1
+
+    def restart_clock(self) -> None:
+        """Do not count the time since the last line, or the steps."""
+        self._steps = 0
+        self._since = time.perf_counter()
+
+    def close(self, batch: int) -> _Line:
+        """Means over the steps since the last line and over ranks; the one synchronisation."""
+        names = sorted(self._sums)
+        stacked = torch.stack([self._sums[name].float() / self._counts[name] for name in names])
+        means = collectives.mean(stacked).tolist()
+        rate = self._steps * batch / (time.perf_counter() - self._since)
+        self._reset()
+        return _Line(dict(zip(names, means, strict=True)), rate)
+
+
+def _due(trainer: Trainer, every: int) -> bool:
+    """Whether the last step crossed a multiple of `every` images, or was the last of all."""
+    seen = trainer.images_seen
+    return seen // every > (seen - trainer.batching.batch) // every or trainer.finished
+
+
+def _log(trainer: Trainer, folder: RunFolder, progress: TrainingProgress, window: _Window) -> None:
+    line = window.close(trainer.batching.batch)
+    for name, store in trainer.memories.items():
+        line.means.update({f"memory/{name}/{key}": float(value) for key, value in store.metrics().items()})
+    if collectives.rank() == 0:
+        folder.log(
+            {"images": trainer.images_seen, **line.means, "images_per_s": line.rate, "time": time.time()}
+        )
+        shown = {
+            k: v
+            for k, v in line.means.items()
+            if k.count("/") == 1 and k.startswith(("loss/denoise", "objective/"))
+        }
+        progress.losses(shown)
+
+
+def _log_scores(trainer: Trainer, folder: RunFolder, progress: TrainingProgress, score: Score) -> None:
+    scores = score(trainer.images_seen)
+    if collectives.rank() == 0:
+        folder.log({"images": trainer.images_seen, **scores, "time": time.time()})
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
+        progress.print(f"{trainer.images_seen:>10,} images  {shown}")
+
+
+def _save(trainer: Trainer, folder: RunFolder) -> None:
+    """Write a checkpoint on rank 0, unless this one exists."""
+    trainer.guard.settle()
+    checkpoint = trainer.checkpoint()
+    if collectives.rank() == 0:
+        checkpoints.save(folder.checkpoints, trainer.images_seen, checkpoint, trainer.recipe.train.keep)
+    collectives.barrier()
+
+
+def _asked(trainer: Trainer, interruption: Interruption) -> bool:
+    if collectives.world_size() == 1:
+        return interruption.asked
+    return _due(trainer, trainer.recipe.train.log_every) and interruption.on_any_rank(trainer.device)

@@ -1,0 +1,146 @@
+"""One process of `genmem train`: prepare, build, resume, train, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from genmem import collectives
+from genmem.data.dataset import Dataset
+from genmem.data.preparation import prepare
+from genmem.devices import resolve
+from genmem.host.catalog import load_catalog
+from genmem.recipe import load as load_recipe
+from genmem.recipe.tables import Recipe
+from genmem.sampling.generator import generator_of
+from genmem.scoring.evaluation import Evaluation
+from genmem.scoring.report import Reporter, mean_of_last, show
+from genmem.scoring.run_protocol import protocol_of
+from genmem.training import checkpoints
+from genmem.training.folder import RunFolder
+from genmem.training.guard import Guard
+from genmem.training.interruption import watched
+from genmem.training.launch import process_group
+from genmem.training.loop import train
+from genmem.training.progress import TrainingProgress, preparation_progress
+from genmem.training.trainer import Trainer
+
+
+def run(
+    source: str, overrides: tuple[str, ...], plugins: tuple[Path, ...], out: Path | None, argv: list[str]
+) -> None:
+    """Train a recipe to its end, from wherever its run folder left off.
+
+    Raises:
+        RecipeError: What is wrong with the recipe, all of it.
+        ValueError, OSError: Data, bank or run folder that do not fit; the message says which.
+    """
+    catalog = load_catalog(plugins)
+    recipe = load_recipe(source, overrides, catalog=catalog)
+    device = resolve(recipe.train.device)
+    with process_group(device):
+        folder = RunFolder(out or Path("runs") / recipe.name)
+        console = Console()
+        with _sole_owner(folder):
+            if collectives.rank() == 0:
+                folder.begin(recipe, catalog, argv)
+            dataset = _ready_data(recipe, console)
+            _train(recipe, dataset, device, folder, console)
+
+
+def _train(
+    recipe: Recipe, dataset: Dataset, device: torch.device, folder: RunFolder, console: Console
+) -> None:
+    lead = collectives.rank() == 0
+    trainer = Trainer(recipe, dataset, device, Guard(lambda line: console.print(line) if lead else None))
+    _resume(trainer, folder, console)
+    if trainer.finished and folder.scores.exists():
+        if lead:
+            console.print(f"{folder.path} is complete; train.images = … goes on, --out starts another run")
+            show(folder, console)
+        return
+    reporter = _reporter(trainer, folder, console)
+    bar = TrainingProgress(console, recipe.train.images, trainer.images_seen, shown=lead)
+    with watched() as interruption, bar:
+        finished = train(trainer, folder, reporter.during, bar, interruption)
+    if finished:
+        reporter.finish(trainer.images_seen, _summary(trainer, folder))
+    elif lead:
+        console.print(
+            f"stopped at {trainer.images_seen:,} images and saved; the same command goes on from there"
+        )
+
+
+def _reporter(trainer: Trainer, folder: RunFolder, console: Console) -> Reporter:
+    recipe, dataset, device = trainer.recipe, trainer.dataset, trainer.device
+    weights = recipe.evaluate.weights
+    backbone = trainer.assembly.backbone if weights == "online" else trainer.averages.modules[weights]
+    conditioner = trainer.assembly.conditioner
+    generator = generator_of(recipe, backbone, conditioner, dataset, device)
+    protocol = protocol_of(recipe, dataset, conditioner.store, recipe.evaluate.seed, weights)
+    return Reporter(recipe, Evaluation(recipe, dataset, device), generator, protocol, folder, console)
+
+
+def _summary(trainer: Trainer, folder: RunFolder) -> dict[str, float]:
+    """Losses, rate and skipped steps, from metrics.jsonl."""
+    if collectives.rank() != 0:
+        return {}
+    records = folder.records()
+    keys = {"loss/denoise": "training loss", "loss/held_out": "held-out loss", "images_per_s": "images/s"}
+    found = {
+        name: mean_of_last(records, key, 1 if key == "loss/held_out" else 10) for key, name in keys.items()
+    }
+    skipped = {"skipped steps": float(trainer.guard.skipped)} if trainer.guard.skipped else {}
+    return {name: value for name, value in found.items() if value is not None} | skipped
+
+
+def _ready_data(recipe: Recipe, console: Console) -> Dataset:
+    """Prepare shards and memories on rank 0; the others wait, then open what is there."""
+    for turn in (collectives.rank() == 0, collectives.rank() != 0):
+        if turn:
+            with preparation_progress(console, shown=collectives.rank() == 0) as report:
+                dataset = prepare(recipe.data, report)
+            if collectives.rank() == 0:
+                for seat in recipe.memory.values():
+                    seat.config.prepare(dataset)
+        collectives.barrier()
+    return dataset
+
+
+def _resume(trainer: Trainer, folder: RunFolder, console: Console) -> None:
+    found = checkpoints.numbered(folder.checkpoints)
+    images_seen = 0
+    if found:
+        trainer.restore(checkpoints.load(found[-1]))
+        images_seen = trainer.images_seen
+        if collectives.rank() == 0:
+            console.print(f"going on from {images_seen:,} images ({found[-1]})", highlight=False)
+    if collectives.rank() == 0:
+        folder.rewind(images_seen)
+
+
+class _sole_owner:
+    """Holds the run folder's lock on rank 0; a second run on the folder is refused."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._lock: FileLock | None = None
+
+    def __enter__(self) -> None:
+        if collectives.rank() != 0:
+            return
+        self._folder.path.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self._folder.lock)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(
+                f"another process is training in {self._folder.path}; give another folder with --out"
+            ) from None
+
+    def __exit__(self, *error: object) -> None:
+        if self._lock is not None:
+            self._lock.release()

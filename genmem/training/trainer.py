@@ -1,0 +1,181 @@
+"""A run in training: its parts, one optimizer step, its whole state.
+
+Shapes: B batch, C H W sample.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from genmem import collectives
+from genmem.building import Builder, Shapes
+from genmem.contracts import Batch
+from genmem.data.dataset import Dataset
+from genmem.data.stream import Stream
+from genmem.devices import autocast
+from genmem.draws import Draws, key_of
+from genmem.recipe.tables import Recipe
+from genmem.training.assembly import Losses
+from genmem.training.averages import Averages
+from genmem.training.batching import plan
+from genmem.training.checkpoints import Checkpoint
+from genmem.training.guard import Guard
+from genmem.training.optimization import Optimization
+
+
+class Trainer:
+    """Everything one process holds of a run."""
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, device: torch.device, guard: Guard) -> None:
+        """Build the recipe for this data set.
+
+        Raises:
+            ValueError: Where batch, processes and objectives do not fit together.
+        """
+        self.recipe, self.dataset, self.device, self.guard = recipe, dataset, device, guard
+        self.batching = plan(recipe, collectives.world_size())
+        builder = Builder(recipe, shapes_of(dataset))
+        self.memories = builder.memories(device)
+        self.assembly = builder.assembly(self.memories, device)
+        self.model = _distributed(self.assembly, device)
+        self.optimization = Optimization(recipe.optimizer, self.assembly)
+        backbone = self.assembly.backbone
+        self.averages = Averages(recipe.ema, backbone, lambda: builder.backbone(self.memories, device))
+        self.stream = Stream(
+            dataset.shards("train"),
+            dataset.spec,
+            seed=recipe.train.seed,
+            batch=self.batching.batch,
+            rank=collectives.rank(),
+            world=self.batching.world,
+            micro_batch=self.batching.micro,
+            memories=conditioning(recipe, self.memories),
+            device=device,
+            workers=recipe.data.workers,
+        )
+        self.steps = 0
+
+    @property
+    def images_seen(self) -> int:
+        """Images that steps so far were computed from, skipped ones included."""
+        return self.steps * self.batching.batch
+
+    @property
+    def finished(self) -> bool:
+        """Whether all images of the recipe were seen."""
+        return self.images_seen >= self.recipe.train.images
+
+    def step(self) -> dict[str, Tensor]:
+        """One optimizer step. Returns scalars on the device: means over the micro-batches."""
+        self._seed_step()
+        micros = self.stream.batches(self.steps)
+        results = [self._backward(batch, last=batch is micros[-1]) for batch in micros]
+        ends_at = self.images_seen + self.batching.batch
+        total = cast(Tensor, sum(result.total.detach() for result in results))
+        kept, norm = self.optimization.step(ends_at, total, self._idle())
+        self.steps += 1
+        self.averages.update(self.steps, kept)
+        for store in self.memories.values():
+            store.commit(kept)
+        self.guard.watch(ends_at, kept, torch.cat([batch.index_B for batch in micros]))
+        values = {key: sum(r.values[key] for r in results) / len(results) for key in results[0].values}
+        return cast(dict[str, Tensor], values) | {"gradient_norm": norm}
+
+    def _backward(self, batch: Batch, *, last: bool) -> Losses:
+        """Forward and backward of one micro-batch; gradients are reduced on the last one."""
+        draws = Draws(self.recipe.train.seed, batch.index_B, batch.round_B)
+        with self._unsynchronised(last), autocast(self.device, self.recipe.train.precision):
+            losses = cast(Losses, self.model(batch, draws, self.images_seen, self.averages.modules))
+            torch.autograd.backward(losses.total / self.batching.accumulation)
+        return losses
+
+    def _unsynchronised(self, last: bool) -> AbstractContextManager[Any]:
+        if last or not isinstance(self.model, DistributedDataParallel):
+            return nullcontext()
+        return self.model.no_sync()
+
+    def _idle(self) -> list[nn.Parameter]:
+        active = self.assembly.active(self.images_seen)
+        modules = self.assembly.objective.items()
+        return [p for name, module in modules if name not in active for p in module.parameters()]
+
+    def _seed_step(self) -> None:
+        # Ours draw from Draws; a plugin that uses torch's generator is still the same after a resume.
+        low, _ = key_of(self.recipe.train.seed, f"step/{self.steps}/{collectives.rank()}")
+        torch.manual_seed(low)
+
+    # state ---------------------------------------------------------------------------------
+
+    def checkpoint(self) -> Checkpoint:
+        """The whole state, free of world size."""
+        tensors = {"model": self.assembly.state_dict(), "optimizer": self.optimization.state()}
+        tensors |= {f"ema.{name}": module.state_dict() for name, module in self.averages.modules.items()}
+        tensors |= {
+            f"memory.{name}": state for name, store in self.memories.items() if (state := store.state())
+        }
+        return Checkpoint(
+            tensors,
+            {"steps": self.steps, "images": self.images_seen, "skipped": self.guard.skipped}
+            | {"fingerprints": self.fingerprints()},
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a state.
+
+        Raises:
+            ValueError: It was made with other data or another bank, or for another network.
+        """
+        _same_fingerprints(checkpoint.state["fingerprints"], self.fingerprints())
+        tensors = checkpoint.tensors
+        self.assembly.load_state_dict(tensors["model"])
+        self.optimization.load_state(tensors["optimizer"])
+        for name, module in self.averages.modules.items():
+            module.load_state_dict(tensors[f"ema.{name}"])
+        for name, store in self.memories.items():
+            if f"memory.{name}" in tensors:
+                store.load_state(tensors[f"memory.{name}"])
+        self.steps = checkpoint.state["steps"]
+        self.guard.skipped = checkpoint.state["skipped"]
+
+    def fingerprints(self) -> dict[str, Any]:
+        """What the run must find again: the data, and every frozen memory."""
+        stores = {f"memory.{name}": store.fingerprint() for name, store in self.memories.items()}
+        return {"data": self.dataset.fingerprint()} | {name: found for name, found in stores.items() if found}
+
+
+def shapes_of(dataset: Dataset) -> Shapes:
+    """What this data set fixes for the components."""
+    return Shapes(
+        spec=dataset.spec,
+        num_classes=len(dataset.class_names),
+        num_samples=dataset.count("train"),
+        feature_widths=dataset.feature_widths,
+    )
+
+
+def conditioning(recipe: Recipe, memories: dict[str, Any]) -> dict[str, Any]:
+    """The memory that conditions the network, whose rows the stream fetches."""
+    name = recipe.condition.memory
+    return {name: memories[name]} if name else {}
+
+
+def _distributed(assembly: nn.Module, device: torch.device) -> nn.Module:
+    if collectives.world_size() == 1:
+        return assembly
+    devices = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(assembly, device_ids=devices, broadcast_buffers=False)
+
+
+def _same_fingerprints(before: dict[str, Any], now: dict[str, Any]) -> None:
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            raise ValueError(
+                f"the checkpoint was made with another {name}: {before.get(name)} there, "
+                f"{now.get(name)} here; "
+                "bring that one back, or start anew in another folder with --out"
+            )

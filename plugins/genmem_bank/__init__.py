@@ -1,0 +1,107 @@
+"""The GMem memory bank: features of the training pictures, decomposed to a low rank.
+
+Memory `svd-bank` and the command `genmem bank`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import attrs
+
+from genmem import hookimpl
+from genmem.contracts import Ability, DatasetFolder, Facts, MemoryConfig
+
+if TYPE_CHECKING:
+    import click
+
+    from genmem_bank.store import SvdBank
+
+
+def _positive(instance: object, attribute: attrs.Attribute[Any], value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{attribute.name} must be 1 or more, got {value}")
+
+
+def _share(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{attribute.name} must be in [0, 1), got {value}")
+
+
+@attrs.frozen(kw_only=True)
+class SvdBankConfig(MemoryConfig):
+    """Unit-norm features of the training set, decomposed to a low rank (GMem, eq. 6-10)."""
+
+    abilities: ClassVar[frozenset[Ability]] = frozenset({"condition", "attend", "nearest"})
+
+    path: str
+    """Folder of the bank, relative to the current folder; built from the data set if missing."""
+
+    encoder: str
+    """The per-sample feature its rows are made of, by its name in `data.encoder`."""
+
+    rank: int = attrs.field(validator=_positive)
+    """Dimensions kept; at most the feature's width."""
+
+    mask: Literal["zero", "random", "noise", "none"] = "zero"
+    """In training: entries set to zero, entries replaced by noise, noise added to all, nothing."""
+
+    mask_ratio: float = attrs.field(default=0.4, validator=_share)
+    """Share of a row's entries that is masked; for "noise", its strength."""
+
+    mask_rule: Literal["exact", "independent"] = "exact"
+    """The same number of entries in every row (paper), or each by its own coin, the kept ones
+    divided by 1 - mask_ratio (GMem's code)."""
+
+    normalise: bool = True
+    """Bring rows back to unit norm after reconstruction."""
+
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    """How coefficients are stored."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.mask == "noise" and self.mask_rule != "exact":
+            raise ValueError(
+                f'mask_rule = "{self.mask_rule}" says which entries to mask, but mask = "noise" '
+                "adds noise to all of them; remove mask_rule"
+            )
+
+    @property
+    def features(self) -> frozenset[str]:
+        """Its encoder's feature, for samples that have no row (eq. 10)."""
+        return frozenset({self.encoder})
+
+    def prepare(self, dataset: DatasetFolder) -> None:
+        """Build the bank if it is missing; check that it fits if it is there.
+
+        Raises:
+            ValueError: A bank of something else, or features no bank can be made of.
+        """
+        from genmem_bank.construction import prepare_bank
+
+        prepare_bank(self, dataset)
+
+    def build(self, facts: Facts) -> SvdBank:
+        """Open the bank.
+
+        Raises:
+            FileNotFoundError: No bank at `path`.
+            ValueError: A bank of another encoder, rank or width, or a damaged one.
+        """
+        from genmem_bank.store import open_bank
+
+        return open_bank(self, facts)
+
+
+@hookimpl
+def genmem_memories() -> dict[str, type[MemoryConfig]]:
+    """The memories of this plugin."""
+    return {"svd-bank": SvdBankConfig}
+
+
+@hookimpl
+def genmem_commands() -> dict[str, click.Command]:
+    """The commands of this plugin."""
+    from genmem_bank.commands import bank
+
+    return {"bank": bank}

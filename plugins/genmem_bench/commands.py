@@ -1,0 +1,74 @@
+"""`genmem bench NAME`. Nothing heavy is imported before a benchmark runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """Whole numbers above 0, separated by commas."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The numbers of a text like "4096,65536"."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            numbers = ()
+        if not numbers or min(numbers) < 1:
+            self.fail(f"{value!r} is no list of numbers above 0, like 4096,65536", param, ctx)
+        return numbers
+
+
+@click.group()
+def bench() -> None:
+    """Time genmem beside what one would write without it."""
+
+
+@bench.command()
+@click.option("--rows", type=Numbers(), default="65536", show_default=True, help="Sizes of the memory.")
+@click.option("--width", type=click.IntRange(1), default=128, show_default=True, help="Width of a row.")
+@click.option("--batch", type=click.IntRange(1), default=256, show_default=True, help="Queries.")
+@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True, help="Rounds that count.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: seconds and bytes.")
+def negatives(rows: tuple[int, ...], width: int, batch: int, rounds: int, device: str, as_json: bool) -> None:
+    """Log-sum-exp over a memory of negatives, and its gradient."""
+    from genmem.devices import resolve
+    from genmem_bench.negatives import run
+
+    result = run(rows, width, batch, rounds, resolve(device))
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        _show(result)
+
+
+def _show(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"negatives: {result['batch']} queries of width {result['width']} on {result['device']}",
+        caption=f"least of {result['rounds']} rounds run in turn, + how far the median lies above it; "
+        "plain: logsumexp of all logits by autograd; results equal; memory in MiB, at the peak",
+    )
+    for heading in ("rows", "one pass", "plain", "ratio", "rows", "one pass", "plain"):
+        table.add_column(heading, justify="right")
+    for size in result["sizes"]:
+        table.add_row(
+            f"{size['rows']:,}",
+            f"{size['seconds'] * 1e3:.1f} ms +{size['spread']:.0%}",
+            f"{size['compared_seconds'] * 1e3:.1f} ms +{size['compared_spread']:.0%}",
+            f"{size['ratio']:.2f}×",
+            *(f"{size[key] / 2**20:.1f}" for key in ("bank_bytes", "extra_bytes", "compared_extra_bytes")),
+        )
+    Console().print(table)

@@ -1,0 +1,100 @@
+"""The tokenizer and the encoders that need no weights: pixels, principal components, random filters."""
+
+from __future__ import annotations
+
+import attrs
+
+from genmem import hookimpl
+from genmem.contracts import Encoder, EncoderConfig, Tokenizer, TokenizerConfig
+
+
+def _at_least_one(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{attribute.name} must be 1 or more, got {value}")
+
+
+@attrs.frozen(kw_only=True)
+class PixelTokenizerConfig(TokenizerConfig):
+    """Samples are the pixels themselves, between -1 and 1."""
+
+    def build(self) -> Tokenizer:
+        """The tokenizer."""
+        from genmem_encoders.tokenizer import PixelTokenizer
+
+        return PixelTokenizer()
+
+
+@attrs.frozen(kw_only=True)
+class PixelEncoderConfig(EncoderConfig):
+    """The pixels in a row, between -1 and 1."""
+
+    def build(self) -> Encoder:
+        """The encoder."""
+        from genmem_encoders.pixels import PixelEncoder
+
+        return PixelEncoder()
+
+
+@attrs.frozen(kw_only=True)
+class PcaConfig(EncoderConfig):
+    """The leading principal components of the pixels."""
+
+    width: int = attrs.field(default=16, validator=_at_least_one)
+    """Components kept."""
+
+    def build(self) -> Encoder:
+        """The encoder, before `fit`."""
+        from genmem_encoders.pca import PcaEncoder
+
+        return PcaEncoder(self.width)
+
+
+@attrs.frozen(kw_only=True)
+class RandomConvConfig(EncoderConfig):
+    """A small convolutional network with random weights that never change."""
+
+    width: int = attrs.field(default=64, validator=_at_least_one)
+    """Numbers in the feature: channels of the last layer times cells of the grid."""
+
+    grid: int = attrs.field(default=2, validator=_at_least_one)
+    """The last layer's map is averaged over grid x grid cells."""
+
+    hidden: int = attrs.field(default=32, validator=_at_least_one)
+    """Channels of the layers before the last."""
+
+    layers: int = attrs.field(default=3, validator=_at_least_one)
+    """Convolutions of 3 x 3; every second one halves the picture, while it is large enough."""
+
+    seed: int = 0
+    """Of the weights."""
+
+    tokens: bool = False
+    """Give the last layer's map too, one token a place."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a width that the cells cannot share."""
+        cells = self.grid**2
+        if self.width % cells:
+            near = self.width - self.width % cells
+            raise ValueError(
+                f"width must be a multiple of grid * grid = {cells}, got {self.width}; "
+                f"take {' or '.join(str(w) for w in (near, near + cells) if w)}"
+            )
+
+    def build(self) -> Encoder:
+        """The encoder."""
+        from genmem_encoders.random_conv import RandomConvEncoder
+
+        return RandomConvEncoder(self)
+
+
+@hookimpl
+def genmem_tokenizers() -> dict[str, type[TokenizerConfig]]:
+    """The tokenizer this plugin registers."""
+    return {"pixels": PixelTokenizerConfig}
+
+
+@hookimpl
+def genmem_encoders() -> dict[str, type[EncoderConfig]]:
+    """The encoders this plugin registers."""
+    return {"pixels": PixelEncoderConfig, "pca": PcaConfig, "random-conv": RandomConvConfig}
