@@ -11,7 +11,6 @@ from genmem.building import Builder
 from genmem.data.dataset import Dataset
 from genmem.data.preparation import prepare
 from genmem.devices import resolve
-from genmem.host.catalog import load_catalog
 from genmem.pictures import Pictures
 from genmem.recipe import load as load_recipe
 from genmem.recipe.tables import Recipe
@@ -47,7 +46,7 @@ class Run:
             raise FileNotFoundError(
                 f"{path} is no run folder: it has no recipe.toml (genmem train makes one)"
             )
-        self.recipe: Recipe = load_recipe(self.folder.recipe, catalog=load_catalog(plugins))
+        self.recipe: Recipe = load_recipe(self.folder.recipe, plugins=plugins, run_plugins=False)
         self.device = resolve(device or self.recipe.train.device)
         found = checkpoints.numbered(self.folder.checkpoints)
         if not found:

@@ -103,5 +103,5 @@ class AffinePath(ABC):
         x_t = self.mix(x, noise, times.t)
         target = self.target(x, noise, times.t)
         prediction = predict(x_t, times.t, cond)
-        loss_B = (prediction.output.to(target.dtype) - target).square().flatten(1).mean(1)
+        loss_B = (prediction.output - target).square().flatten(1).mean(1)
         return Regression(x_t, target, loss_B, prediction)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from genmem.data.manifest import Component, Feature, FittedEncoder, Manifest
 from genmem.data.shards import ShardSet
 from genmem.data.writer import describe_shard, write_shard
 from genmem.recipe.tables import DataTable, Seat
+
+DIES_AT = "FAKE_SOURCE_DIES_AT"
+"""Environment: the process is killed when it has read so many pictures."""
 
 SEVEN = (5, 1, 9, 3, 12, 2, 8)
 """Samples of seven uneven shards: 40 in all."""
@@ -58,7 +63,9 @@ def write_split(
     for i, count in enumerate(counts):
         rows = slice(first, first + count)
         path = folder / f"{i:06d}.tar"
-        write_shard(path, first, {f: v[rows] for f, v in arrays.items()}, np.arange(first, first + count) % 10)
+        write_shard(
+            path, first, {f: v[rows] for f, v in arrays.items()}, np.arange(first, first + count) % 10
+        )
         described.append(describe_shard(path))
         first += count
     save_index(join_indexes([index for _, index in described]), folder)
@@ -94,8 +101,8 @@ class FakeSource:
 
     def picture(self, split: Split, number: int) -> tuple[np.ndarray, int]:
         self.read += 1
-        if self.config.fail_at is not None and split == "train" and number >= self.config.fail_at:
-            raise KeyboardInterrupt
+        if self.read == int(os.environ.get(DIES_AT, -1)):
+            os.kill(os.getpid(), signal.SIGKILL)
         size = self.config.size + (number == self.config.odd_one)
         rng = np.random.default_rng([number, split == "train"])
         picture = rng.integers(0, 256, (size, self.config.size, self.config.channels), dtype=np.uint8)
@@ -111,7 +118,6 @@ class FakeSourceConfig(SourceConfig):
     channels: int = 1
     labels: bool = True
     name: str = "a"
-    fail_at: int | None = attrs.field(default=None)
     odd_one: int = -1
 
     def build(self) -> Source:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from genmem.pictures import Pictures, beside, check_pictures, grid
 from PIL import Image
+
+from genmem.pictures import Pictures, beside, check_pictures, grid
 
 BACKGROUND = 96
 
@@ -109,7 +110,11 @@ def test_a_notebook_and_a_file_show_the_same_grid(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        (pictures(2).astype(np.float32) / 255, TypeError, "pictures must be uint8, got float32: clamp and round"),
+        (
+            pictures(2).astype(np.float32) / 255,
+            TypeError,
+            "pictures must be uint8, got float32: clamp and round",
+        ),
         (pictures(2)[..., 0], ValueError, r"must be \(B, H, W, C\) with C = 1 or 3, got shape \(2, 3, 2\)"),
         (pictures(2, channels=2), ValueError, r"C = 1 or 3, got shape \(2, 3, 2, 2\)"),
         (pictures(2).transpose(0, 3, 1, 2), ValueError, r"C = 1 or 3, got shape \(2, 1, 3, 2\)"),
@@ -129,7 +134,9 @@ def test_refused_by_name(tmp_path: Path) -> None:
         Pictures(pictures(2)).save(tmp_path / "samples.jpg")
     with pytest.raises(ValueError, match=r"2 pictures with labels of shape \(3,\)"):
         Pictures(pictures(2), np.arange(3))
-    with pytest.raises(ValueError, match=r"neighbours must be \(B, K, H, W, C\) for samples of \(2, 3, 2, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"neighbours must be \(B, K, H, W, C\) for samples of \(2, 3, 2, 1\)"
+    ):
         beside(pictures(2), pictures(6).reshape(3, 2, 3, 2, 1))
     with pytest.raises(TypeError, match="neighbours must be uint8"):
         beside(pictures(2), pictures(2)[:, None] / 255)

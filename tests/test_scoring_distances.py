@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+
 from genmem.scoring.distances import iterate_distances
 from genmem.scoring.energy import energy_distance
 from genmem.scoring.neighbours import copy_rate, nearest
@@ -39,7 +40,9 @@ def test_energy_by_hand() -> None:
 def test_energy_equals_loops_over_pairs() -> None:
     x, y = rows(12), rows(9, seed=1) + 0.5
     between = mean_distance([(a, b) for a in x for b in y])
-    within = [mean_distance([(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j]) for z in (x, y)]
+    within = [
+        mean_distance([(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j]) for z in (x, y)
+    ]
     assert energy_distance(x, y) == pytest.approx(2 * between - sum(within), rel=1e-12)
 
 

@@ -6,6 +6,7 @@ Shapes: N rows, D width of features, E width of memory rows.
 import numpy as np
 import pytest
 import torch
+
 from genmem.draws import Draws
 from genmem.scoring import classifier, gaussian, linear
 from genmem.scoring.moments import Moments
@@ -88,7 +89,9 @@ def test_classifier_does_not_see_a_rotation_a_shift_or_a_scale() -> None:
         (torch.arange(10) % 3.0, TypeError, "labels must be integers, got torch.float32"),
     ],
 )
-def test_classifier_refuses_labels_by_name(labels: torch.Tensor, error: type[Exception], message: str) -> None:
+def test_classifier_refuses_labels_by_name(
+    labels: torch.Tensor, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         classifier.fit(rows(10), labels, 3)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+
 from genmem.scoring.fidelity import fidelity
 from genmem.scoring.frechet import frechet
 from genmem.scoring.moments import Moments
@@ -34,7 +35,9 @@ def nuclear_norm_form(x: torch.Tensor, y: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("kind", ["plain", "decaying"])
-@pytest.mark.parametrize("n, m, width", [(300, 200, 32), (33, 500, 32), (20, 25, 96), (40, 90, 96), (2, 3, 64)])
+@pytest.mark.parametrize(
+    "n, m, width", [(300, 200, 32), (33, 500, 32), (20, 25, 96), (40, 90, 96), (2, 3, 64)]
+)
 def test_equals_the_nuclear_norm_oracle(n: int, m: int, width: int, kind: str) -> None:
     x, y = rows(n, width, 1, kind), rows(m, width, 2, kind)
     assert distance(x, y) == pytest.approx(nuclear_norm_form(x, y), rel=1e-6)

@@ -9,6 +9,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 import torch
+
 from genmem.scoring.moments import Moments
 
 
@@ -121,7 +122,7 @@ def test_nothing_is_taken_in_where_a_row_is_refused() -> None:
 )
 def test_refused_by_name(features: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        Moments.empty(7).update(features)  # type: ignore[arg-type]
+        Moments.empty(7).update(features)
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import click
 
 from genmem import __version__
-from genmem.host import Catalog, PluginError, did_you_mean, load_catalog
+from genmem.host import Catalog, PluginError, did_you_mean, is_strict, load_catalog
 
 
 class Entry(NamedTuple):
@@ -32,6 +31,9 @@ COMMANDS: Mapping[str, Entry] = {
 }
 
 
+CATALOG = "genmem.catalog"
+
+
 class Refusal(click.ClickException):
     """An error that is the user's to mend: plain red lines, no traceback."""
 
@@ -43,17 +45,21 @@ class Refusal(click.ClickException):
             click.secho(line, fg="red", err=True)
 
 
+def catalog_of(ctx: click.Context) -> Catalog:
+    """The plugins, loaded once for a command line."""
+    meta = ctx.find_root().meta
+    if CATALOG not in meta:
+        meta[CATALOG] = load_catalog()
+    catalog: Catalog = meta[CATALOG]
+    return catalog
+
+
 class Commands(click.Group):
     """The core's commands and those of plugins, each imported when it is asked for."""
 
-    @cached_property
-    def catalog(self) -> Catalog:
-        """Plugins, loaded when a command is not the core's own, or all are listed."""
-        return load_catalog()
-
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The core's commands, then those of plugins."""
-        return [*COMMANDS, *self.catalog.commands()]
+        return [*COMMANDS, *catalog_of(ctx).commands()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command.
@@ -65,9 +71,10 @@ class Commands(click.Group):
             command = importlib.import_module(COMMANDS[cmd_name].module).command
             assert isinstance(command, click.Command)
             return command
-        if cmd_name in self.catalog.commands():
-            return self.catalog.commands()[cmd_name]
-        clash = self.catalog.command_clash(cmd_name)
+        offered = catalog_of(ctx).commands()
+        if cmd_name in offered:
+            return offered[cmd_name]
+        clash = catalog_of(ctx).command_clash(cmd_name)
         near = did_you_mean(cmd_name, self.list_commands(ctx))
         raise click.UsageError(clash or f"no command is called {cmd_name!r}{near}", ctx)
 
@@ -75,7 +82,7 @@ class Commands(click.Group):
         """Two lists; the core's needs no import."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
-        offered = self.catalog.commands().items()
+        offered = catalog_of(ctx).commands().items()
         if offered:
             with formatter.section("Commands of plugins"):
                 formatter.write_dl([(name, command.get_short_help_str()) for name, command in offered])
@@ -87,6 +94,8 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (RecipeError, PluginError) as error:
+            if isinstance(error, PluginError) and is_strict():
+                raise
             raise Refusal(str(error)) from error
 
 

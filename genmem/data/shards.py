@@ -123,7 +123,7 @@ class ShardSet:
     def _offsets(self, field: str, number_B: np.ndarray, view_B: np.ndarray) -> np.ndarray:
         """Of the values, behind their headers."""
         offset_B = np.empty_like(number_B)
-        for view in range(self.views):
+        for view in np.unique(view_B).tolist():
             places, rows = self.index.fields[member_of(field, view)], view_B == view
             offset_B[rows] = places.offset_N[number_B[rows]] + len(places.header)
         return offset_B

@@ -1,6 +1,6 @@
 """The plugin host: find plugins, load them, and say by kind and name what they offer. No torch."""
 
-from genmem.host.catalog import Catalog, load_catalog
+from genmem.host.catalog import Catalog, is_strict, load_catalog
 from genmem.host.errors import ClashingComponent, PluginError, UnknownComponent, did_you_mean
 from genmem.host.kinds import KINDS, Kind
 from genmem.host.plugin import Component, Loaded, Plugin
@@ -16,5 +16,6 @@ __all__ = [
     "PluginError",
     "UnknownComponent",
     "did_you_mean",
+    "is_strict",
     "load_catalog",
 ]

@@ -39,10 +39,11 @@ def load_catalog(files: Sequence[Path] = ()) -> Catalog:
 def _discover(files: Iterable[Path], *, installed: bool = True) -> tuple[Loaded, ...]:
     words = os.environ.get("GENMEM_BLOCK", "").split(",")
     blocked = frozenset(word.strip() for word in words) - {""}
-    return discover(files, installed=installed, blocked=blocked, strict=_strict())
+    return discover(files, installed=installed, blocked=blocked, strict=is_strict())
 
 
-def _strict() -> bool:
+def is_strict() -> bool:
+    """Whether `GENMEM_STRICT` asks for the first failure, with its traceback."""
     return os.environ.get("GENMEM_STRICT", "") not in ("", "0")
 
 
@@ -110,7 +111,9 @@ class Catalog:
     def _unknown(self, kind: str, name: str) -> str:
         names = [component.name for component in self.components(kind)]
         message = f"no {kind} is called {name!r}{did_you_mean(name, names)}"
-        message += f"; there are: {', '.join(names)}" if names else f"; no plugin offers {KINDS[kind].plural}"
+        message += (
+            f" (there are: {', '.join(names)})" if names else f" (no plugin offers {KINDS[kind].plural})"
+        )
         for plugin in self.plugins:
             if plugin.status == "broken":
                 message += f"; {plugin} might offer it, but is broken: {plugin.error}"
@@ -160,6 +163,6 @@ def _without_clashes(loaded: Sequence[Loaded]) -> Iterable[Loaded]:
             f"the plugin name {one.plugin.name!r} is claimed by {listed}; "
             f"uninstall one, or block it by its distribution: GENMEM_BLOCK={rivals[-1].distribution}"
         )
-        if _strict():
+        if is_strict():
             raise PluginError(error)
         yield Loaded(plugin=attrs.evolve(one.plugin, status="broken", error=error))

@@ -1,9 +1,7 @@
 """Every hook a plugin may implement: one for each kind of component, and one for commands.
 
-A hook takes nothing and returns a mapping from the name used in recipes to a config class (or,
-for commands, to a click command). Nothing here, and nothing a plugin does when it is imported,
-touches torch: the heavy module is imported inside the config's `build`. The examples begin with
-`import attrs` and `from genmem import hookimpl`.
+A hook takes nothing and returns a mapping from names to config classes (or click commands). Torch is
+imported inside `build`, never before. Examples begin: `import attrs`, `from genmem import hookimpl`.
 """
 
 from __future__ import annotations

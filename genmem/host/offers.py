@@ -96,7 +96,8 @@ def _check_config(config: Any, kind: Kind) -> None:
         missing = ", ".join(sorted(getattr(config, "__abstractmethods__", ())))
         raise PluginError(f"does not implement {missing} of {contract}")
     _resolve_types(config)
-    for field in attrs.fields(config):
+    settings: Any = config
+    for field in attrs.fields(settings):
         if field.alias in kind.reserved:
             raise PluginError(f"has a field {field.alias!r}, a key that belongs to core in this table")
         if field.type is None:

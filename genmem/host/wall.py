@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType, TracebackType
 
 
@@ -25,6 +27,7 @@ class TorchWall(MetaPathFinder, Loader):
     def __init__(self) -> None:
         self.attempt = ""
         self._thread = threading.get_ident()
+        self._depth = len(traceback.extract_stack())
 
     def __enter__(self) -> TorchWall:
         sys.meta_path.insert(0, self)
@@ -49,18 +52,15 @@ class TorchWall(MetaPathFinder, Loader):
         Raises:
             TorchImported: Always.
         """
-        self.attempt = f"imports torch when it is imported ({_importer()}); import it inside build()"
+        self.attempt = f"imports torch when it is imported ({self._culprit()}); import it inside build()"
         raise TorchImported(self.attempt, name="torch")
 
     def exec_module(self, module: ModuleType) -> None:
         """Never reached."""
 
-
-def _importer() -> str:
-    """File and line of the innermost statement that asked for torch."""
-    frames = [
-        frame
-        for frame in traceback.extract_stack()
-        if frame.filename != __file__ and "importlib" not in frame.filename
-    ]
-    return f"{frames[-1].filename}:{frames[-1].lineno}"
+    def _culprit(self) -> str:
+        """File and line, in the plugin itself, of the import that leads to torch."""
+        machinery = (str(Path(importlib.__file__).parent), str(Path(__file__).parent), "<frozen importlib")
+        inside = traceback.extract_stack()[self._depth - 1 :]
+        frames = [frame for frame in inside if not frame.filename.startswith(machinery)]
+        return f"{frames[0].filename}:{frames[0].lineno}" if frames else "where, is not known"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,8 +17,6 @@ from typing import Any
 
 import attrs
 import torch
-from fvcore.nn import FlopCountAnalysis
-from fvcore.nn.jit_handles import get_shape
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -116,6 +115,11 @@ def _macs(count: Counter[str]) -> dict[str, int]:
 
 def _trace(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Counter[str]]:
     """{module name, "module." before it: {operator: MACs, or elements under `_APART`}}."""
+    with warnings.catch_warnings():
+        # fvcore uses torch.jit, which says so as it is imported.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from fvcore.nn import FlopCountAnalysis
+
     analysis = FlopCountAnalysis(FlatModule(module, inputs), tuple(iterate_tensors(inputs)))
     analysis.tracer_warnings("none").uncalled_modules_warnings(False).unsupported_ops_warnings(False)
     analysis.set_op_handle(
@@ -143,8 +147,8 @@ _ELEMENTWISE = (
 
 
 def _shape(value: Any) -> list[int]:
-    shape: list[int] | None = get_shape(value)
-    return [0] if shape is None else shape
+    """Of a value in a traced graph; (0,) for what is no tensor."""
+    return list(value.type().sizes()) if value.isCompleteTensor() else [0]
 
 
 def _attention(inputs: list[Any], outputs: list[Any]) -> int:

@@ -1,6 +1,6 @@
 """Recipes: TOML in, a fully resolved `Recipe` out, and every problem told at once. No torch."""
 
-from genmem.recipe.dump import dump
+from genmem.recipe.writing import dump
 from genmem.recipe.errors import Problem, RecipeError
 from genmem.recipe.loading import load, loads
 from genmem.recipe.tables import Images, Recipe, Seat

@@ -79,9 +79,9 @@ def _check_need(
         others = [
             name for name in names if abilities <= (draft.component("memory", name)("abilities") or set())
         ]
-        way_out = f"; able are: {', '.join(others)}" if others else ""
+        way_out = f"; {' and '.join(map(repr, others))} can" if others else ""
         use = draft.at("memory", memory, "use")
-        message = f"memory {memory!r} ({use}) has no ability {' or '.join(sorted(lacking))}{way_out}"
+        message = f"memory {memory!r} ({use}) cannot {' or '.join(sorted(lacking))}{way_out}"
         yield Fault(place, message)
 
 
@@ -99,11 +99,12 @@ def check_unused(draft: Draft) -> Iterator[Fault]:
     """Every memory has somebody who uses it."""
     if not (draft.whole("objective") and draft.whole("condition")):
         return
-    used = {draft.at("condition", "memory")}
+    names = draft.names("memory")
+    used = {draft.at("condition", "memory")} - {None}
     for name in draft.names("objective"):
         used |= set(draft.objective(name)("needs") or {})
-    for name in draft.names("memory"):
-        if name not in used:
+    for name in names:
+        if name not in used and used <= set(names):  # else one of these may be meant
             yield Fault(("memory", name), "nothing uses this memory: no objective, and not the condition")
 
 
@@ -142,8 +143,9 @@ def check_evaluation(draft: Draft) -> Iterator[Fault]:
     weights, emas = draft.at("evaluate", "weights"), draft.names("ema")
     if ONLINE in emas:
         yield Fault(("ema", ONLINE), f"the name {ONLINE!r} stands for the weights that train")
-    if weights not in (None, ONLINE, *emas):
-        yield Fault(("evaluate", "weights"), f"there is no EMA {weights!r}{_near(weights, (*emas, ONLINE))}")
+    known = dict.fromkeys((*emas, ONLINE))
+    if weights is not None and weights not in known:
+        yield Fault(("evaluate", "weights"), f"there is no EMA {weights!r}{_near(weights, known)}")
     copies, spaces = draft.at("evaluate", "copies"), draft.names("evaluate", "encoder")
     if copies is not None and copies not in spaces:
         message = f"there is no [evaluate.encoder.{copies}]{_near(copies, spaces)}"

@@ -36,9 +36,3 @@ def _string(statement: ast.stmt) -> str:
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
         return statement.value.value if isinstance(statement.value.value, str) else ""
     return ""
-
-
-def summary(cls: type[Any]) -> str:
-    """First line of a class's own docstring."""
-    lines = inspect.cleandoc(vars(cls).get("__doc__") or "").splitlines()
-    return lines[0] if lines else ""

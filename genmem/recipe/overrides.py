@@ -53,28 +53,34 @@ def apply_overrides(document: Document, texts: Sequence[str]) -> tuple[Document,
     Keys are checked when the result is read, like those of a file; only a new named table, which
     a file may have and a command line may not misspell, is looked at here.
     """
-    problems = []
-    overrides = []
-    for text in texts:
-        override = parse_override(text)
-        if override is None:
-            problems.append(Problem(Origin(text), "an override is written --table.key=value"))
-        else:
-            overrides.append(override)
+    parsed = {text: parse_override(text) for text in texts}
+    problems = [
+        Problem(_origin(document, text), "an override is written --table.key=value")
+        for text, override in parsed.items()
+        if override is None
+    ]
+    overrides = [override for override in parsed.values() if override]
     for override in sorted(overrides, key=lambda one: one.path[-1] != "use"):
-        problem = _misplaced(override, document.raw)
-        if problem:
-            problems.append(Problem(Origin(override.text), problem, override.path))
+        misplaced = _misplaced(override, document.raw)
+        if misplaced:
+            problems.append(Problem(_origin(document, override.text), misplaced, override.path))
         else:
             document = _lay(document, override)
     return document, problems
+
+
+def _origin(document: Document, text: str) -> Origin:
+    return Origin(f"{document.file} {text}")
 
 
 def _lay(document: Document, override: Override) -> Document:
     raw: Any = override.value
     for key in reversed(override.path):
         raw = {key: raw}
-    origins = {override.path: Origin(f"{document.file} {override.text}")}
+    origin = _origin(document, override.text)
+    origins = {override.path: origin}
+    if override.path[-1] == "use":  # it stands for the whole table
+        origins[override.path[:-1]] = origin
     over = attrs.evolve(document, raw=raw, origins=origins)
     kept = {key: document.raw[key] for key in OWN if key in document.raw}
     laid = overlay(document, over)

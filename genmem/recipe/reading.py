@@ -161,7 +161,9 @@ def lines_of(text: str) -> dict[Path, int]:
             inside = "" if quotes == inside else inside
             continue
         inside = quotes
-        if header := HEADER.fullmatch(line):
+        if line.lstrip().startswith("[["):
+            table = ("[[]]",)
+        elif header := HEADER.fullmatch(line):
             table = _keys(header[1])
             lines.setdefault(table, number)
         elif assignment := ASSIGNMENT.match(line):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
+from cattrs.errors import StructureHandlerNotFoundError
 
 from genmem.host import Catalog, Component, PluginError, did_you_mean
 from genmem.recipe.errors import Fault, Path, dotted
@@ -38,14 +39,26 @@ class Reader:
         self.faults: list[Fault] = []
         self._catalog = catalog
         self._converter = make_converter()
-        self._keys: dict[Path, list[str]] = {}
+        self._keys: dict[Path, dict[str, None]] = {}
         self._unknown: list[Path] = []
 
     def read(self, cls: type[Any], raw: Mapping[str, Any]) -> Any:
         """An instance of `cls`; `Torn` where there were faults, which then are in `faults`."""
+        self._know_core(cls, ())
         read = self._table(cls, raw, ())
         self.faults += [Fault(path, self._explain(path)) for path in self._unknown]
         return read
+
+    def _know_core(self, cls: type[Any], path: Path) -> None:
+        """Keys of the core's tables, whether or not the recipe has them: a lost key may be theirs."""
+        for field in fields_of(cls):
+            shape = shape_of(field)
+            if shape.how == "table":
+                self._know((*path, key_of(field)), map(key_of, fields_of(shape.of)))
+                self._know_core(shape.of, (*path, key_of(field)))
+
+    def _know(self, path: Path, keys: Iterable[str]) -> None:
+        self._keys.setdefault(path, {}).update(dict.fromkeys(keys))
 
     def _table(self, cls: type[Any], raw: Any, path: Path) -> Any:
         if not isinstance(raw, Mapping):
@@ -67,7 +80,7 @@ class Reader:
         shapes = {key_of(field): shape_of(field) for field in fields_of(cls)}
         own = [key for key, shape in shapes.items() if shape.how != "inline"]
         rest = {key: value for key, value in raw.items() if key not in own}
-        self._keys.setdefault(path, []).extend(own)
+        self._know(path, own)
         values = {key: self._field(shapes[key], raw.get(key, ABSENT), (*path, key)) for key in own}
         for key in shapes.keys() - own:
             values[key] = self._seat(shapes[key].of, rest, path)
@@ -101,15 +114,20 @@ class Reader:
             return self._converter.structure(given, of)
         except Unfit as error:
             self.faults += [Fault((*path, *fault.path), fault.message) for fault in error.faults]
+        except StructureHandlerNotFoundError:
+            self._fault(path, f"the plugin asks for a value of type {of}, which no recipe can give")
         except Exception as error:
-            self._fault(path, f"no recipe can give the type that the plugin asks for, {of} ({error})")
+            self._fault(path, words(error))
         return ABSENT
 
     def _named(self, raw: Any, path: Path, read: Callable[[Any, Path], Any]) -> dict[str, Any] | Torn:
         if not isinstance(raw, Mapping):
             self._fault(path, f"expected named tables, [{dotted(path)}.NAME], got {shown(raw)}")
             return Torn(dict, {})
-        self._keys[path] = list(raw)
+        if isinstance(raw.get("use"), str):
+            self._fault(path, f"the tables here have names that you choose: write [{dotted(path)}.NAME]")
+            return Torn(dict, {})
+        self._know(path, raw)
         for name in raw:
             if not NAME.fullmatch(name):
                 self._fault((*path, name), "the name of a table is made of letters, digits, - and _")
@@ -120,7 +138,7 @@ class Reader:
         if not isinstance(raw, Mapping):
             self._fault(path, f'expected a table with use = "NAME", got {shown(raw)}')
             return Torn(Seat, {})
-        self._keys.setdefault(path, []).append("use")
+        self._know(path, ["use"])
         use = raw.get("use", ABSENT)
         component = self._component(kind, use, (*path, "use"))
         if component is None:

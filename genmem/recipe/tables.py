@@ -25,6 +25,7 @@ from genmem.contracts import (
     SourceConfig,
     TokenizerConfig,
 )
+from genmem.recipe.limits import not_negative, positive, share
 
 C = TypeVar("C")
 
@@ -59,21 +60,6 @@ def tables(of: type) -> Any:
     return attrs.field(factory=dict, metadata={"tables": of})
 
 
-def _positive(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and value <= 0:
-        raise ValueError(f"{attribute.name} must be above 0, got {value}")
-
-
-def _not_negative(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and not value >= 0:
-        raise ValueError(f"{attribute.name} must be 0 or more, got {value}")
-
-
-def _share(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not 0 <= value < 1:
-        raise ValueError(f"{attribute.name} must be in [0, 1), got {value}")
-
-
 @attrs.frozen(kw_only=True)
 class DataTable:
     """Where samples come from."""
@@ -90,10 +76,10 @@ class DataTable:
     encoder: Mapping[str, Seat[EncoderConfig]] = seats("encoder")
     """Per-sample features to store, by name."""
 
-    shard_size: int = attrs.field(default=1000, validator=_positive)
+    shard_size: int = attrs.field(default=1000, validator=positive)
     """Samples in a shard, when preparing."""
 
-    workers: int = attrs.field(default=0, validator=_not_negative)
+    workers: int = attrs.field(default=0, validator=not_negative)
     """Threads that read ahead."""
 
 
@@ -107,7 +93,7 @@ class ConditionTable:
     memory: str | None = None
     """A row of this memory, by its name in the recipe."""
 
-    drop: float = attrs.field(default=0.0, validator=_share)
+    drop: float = attrs.field(default=0.0, validator=share)
     """Share of samples, drawn one by one, that train without any condition (for guidance)."""
 
 
@@ -115,16 +101,16 @@ class ConditionTable:
 class ObjectiveTable:
     """An auxiliary objective and its place in the run."""
 
-    weight: float = attrs.field(validator=_not_negative)
+    weight: float = attrs.field(validator=not_negative)
     """Factor on its value."""
 
-    start: Images = attrs.field(default=Images(0), validator=_not_negative)
+    start: Images = attrs.field(default=Images(0), validator=not_negative)
     """Images seen when it begins; before, it is not computed."""
 
-    ramp: Images = attrs.field(default=Images(0), validator=_not_negative)
+    ramp: Images = attrs.field(default=Images(0), validator=not_negative)
     """Images over which the weight grows linearly from 0."""
 
-    stop: Images | None = attrs.field(default=None, validator=_positive)
+    stop: Images | None = attrs.field(default=None, validator=positive)
     """Images seen when it ends for good."""
 
     objective: Seat[ObjectiveConfig] = attrs.field(metadata={"seat": "objective", "inline": True})
@@ -142,16 +128,16 @@ class ObjectiveTable:
 class TrainTable:
     """The length and shape of a run."""
 
-    images: Images = attrs.field(validator=_positive)
+    images: Images = attrs.field(validator=positive)
     """Images to see in all."""
 
-    batch: int = attrs.field(validator=_positive)
+    batch: int = attrs.field(validator=positive)
     """Global batch size: images in one optimizer step, whatever the number of processes."""
 
-    micro_batch: int | None = attrs.field(default=None, validator=_positive)
+    micro_batch: int | None = attrs.field(default=None, validator=positive)
     """Images in one forward on one process; the whole local batch if absent."""
 
-    seed: int = attrs.field(default=0, validator=_not_negative)
+    seed: int = attrs.field(default=0, validator=not_negative)
     """Every random number of the run follows from it."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -160,13 +146,13 @@ class TrainTable:
     device: str = "auto"
     """ "auto", "cpu", "cuda", "mps"."""
 
-    save_every: Images | None = attrs.field(default=None, validator=_positive)
+    save_every: Images | None = attrs.field(default=None, validator=positive)
     """Images between checkpoints; `evaluate.every` if absent."""
 
-    keep: int = attrs.field(default=2, validator=_positive)
+    keep: int = attrs.field(default=2, validator=positive)
     """Checkpoints to keep."""
 
-    log_every: Images = attrs.field(default=Images(2048), validator=_positive)
+    log_every: Images = attrs.field(default=Images(2048), validator=positive)
     """Images between lines of metrics.jsonl."""
 
 
@@ -174,22 +160,22 @@ class TrainTable:
 class OptimizerTable:
     """AdamW."""
 
-    lr: float = attrs.field(default=1e-4, validator=_positive)
+    lr: float = attrs.field(default=1e-4, validator=positive)
     """Learning rate after warm-up."""
 
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the two moments."""
 
-    eps: float = attrs.field(default=1e-8, validator=_positive)
+    eps: float = attrs.field(default=1e-8, validator=positive)
     """Added to the denominator."""
 
-    weight_decay: float = attrs.field(default=0.0, validator=_not_negative)
+    weight_decay: float = attrs.field(default=0.0, validator=not_negative)
     """Decoupled weight decay; 0 in SiT."""
 
-    warmup: Images = attrs.field(default=Images(0), validator=_not_negative)
+    warmup: Images = attrs.field(default=Images(0), validator=not_negative)
     """Images over which the learning rate grows linearly from 0."""
 
-    clip: float | None = attrs.field(default=None, validator=_positive)
+    clip: float | None = attrs.field(default=None, validator=positive)
     """Largest norm of the gradient."""
 
 
@@ -197,7 +183,7 @@ class OptimizerTable:
 class EmaTable:
     """One exponential moving average of the backbone's weights, kept in fp32."""
 
-    decay: float = attrs.field(default=0.9999, validator=_share)
+    decay: float = attrs.field(default=0.9999, validator=share)
     """Share kept at each step."""
 
     ramp: bool = False
@@ -208,16 +194,16 @@ class EmaTable:
 class EvaluateTable:
     """Scores during and after training."""
 
-    every: Images = attrs.field(validator=_positive)
+    every: Images = attrs.field(validator=positive)
     """Images between scorings."""
 
-    samples: int = attrs.field(default=2048, validator=_positive)
+    samples: int = attrs.field(default=2048, validator=positive)
     """Samples scored; a score depends on it, so it is part of the protocol."""
 
-    batch: int = attrs.field(default=256, validator=_positive)
+    batch: int = attrs.field(default=256, validator=positive)
     """Samples generated at once on one process; no score depends on it."""
 
-    seed: int = attrs.field(default=0, validator=_not_negative)
+    seed: int = attrs.field(default=0, validator=not_negative)
     """Seed of noise and conditions."""
 
     weights: str = "ema"

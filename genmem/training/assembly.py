@@ -99,7 +99,7 @@ class Assembly(nn.Module):
             values[f"objective/{name}"] = result.value.detach()
             values |= {f"objective/{name}/{key}": value.detach() for key, value in result.metrics.items()}
         values["loss/total"] = total.detach()
-        return Losses(total + self._idle(active), values)
+        return Losses(total + self._anchor(), values)
 
     def _denoise(
         self, batch: Batch, draws: Draws, images_seen: int, teachers: Teachers, taps: tuple[int, ...]
@@ -155,9 +155,6 @@ class Assembly(nn.Module):
     def _wanted(self, active: Mapping[str, float]) -> tuple[int, ...]:
         return tuple(sorted({tap for name in active for tap in self.taps[name]}))
 
-    def _idle(self, active: Mapping[str, float]) -> Tensor | float:
-        """A zero that touches idle objectives' parameters, so that DDP waits for no gradient."""
-        idle = [
-            p for name, module in self.objective.items() if name not in active for p in module.parameters()
-        ]
-        return sum((0.0 * p.flatten()[0] for p in idle), start=0.0) if idle else 0.0
+    def _anchor(self) -> Tensor | float:
+        """A zero that touches every objective's parameters, so that DDP waits for no gradient."""
+        return sum((0.0 * parameter.flatten()[0] for parameter in self.objective.parameters()), start=0.0)

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import start_processes
+from torch.multiprocessing import get_context
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 
 @contextmanager
@@ -22,23 +23,29 @@ def process_group(device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    yield
+    # Not after an error: leaving the group would make the peers fail before the cause is told.
+    dist.destroy_process_group()
 
 
 def spawn(target: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
     """Run `target(*arguments)` in that many processes of one machine.
 
     Raises:
-        ValueError: Fewer than one process.
-        torch.multiprocessing.ProcessRaisedException: What a process raised, with its rank.
+        ValueError: Fewer than one process; or what the first process to fail raised, with its rank.
     """
     if processes < 1:
         raise ValueError(f"--nproc must be 1 or more, got {processes}")
     threads = max(1, torch.get_num_threads() // processes)
-    start_processes(_enter, (target, arguments, processes, _free_port(), threads), nprocs=processes)
+    # When one process fails the others lose their peer and fail too; the first to say so is the cause.
+    failures = get_context("spawn").SimpleQueue()
+    try:
+        start_processes(
+            _enter, (target, arguments, processes, _free_port(), threads, failures), nprocs=processes
+        )
+    except (ProcessRaisedException, ProcessExitedException) as error:
+        rank, cause = (error.error_index, str(error)) if failures.empty() else failures.get()
+        raise ValueError(f"process {rank}: {cause}") from error
 
 
 def _enter(
@@ -48,6 +55,7 @@ def _enter(
     processes: int,
     port: int,
     threads: int,
+    failures: Any,
 ) -> None:
     os.environ.update(
         RANK=str(rank),
@@ -57,7 +65,11 @@ def _enter(
         MASTER_PORT=str(port),
     )
     torch.set_num_threads(threads)
-    target(*arguments)
+    try:
+        target(*arguments)
+    except Exception as error:
+        failures.put((rank, str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"))
+        raise
 
 
 def _free_port() -> int:

@@ -32,14 +32,16 @@ class TrainingProgress:
     def __init__(self, console: Console, total: int, done: int, *, shown: bool) -> None:
         """A bar for `total` images of which `done` are done."""
         self.console = console
-        columns = (
+        columns: tuple[ProgressColumn, ...] = (
             TextColumn("[bold]{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} images"),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             _Rate(),
             TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[losses]}"),
         )
+        # A narrow terminal has no room for the losses; metrics.jsonl has them all.
+        if console.width >= 110:
+            columns += (TextColumn("{task.fields[losses]}"),)
         self._bar = Progress(*columns, console=console, disable=not shown, speed_estimate_period=30)
         self._task = self._bar.add_task("train", total=total, completed=done, losses="")
         self._shown = shown

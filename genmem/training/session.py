@@ -38,8 +38,8 @@ def run(
         RecipeError: What is wrong with the recipe, all of it.
         ValueError, OSError: Data, bank or run folder that do not fit; the message says which.
     """
-    catalog = load_catalog(plugins)
-    recipe = load_recipe(source, overrides, catalog=catalog)
+    recipe = load_recipe(source, overrides, plugins)
+    catalog = load_catalog(tuple(Path(file) for file in recipe.plugins))
     device = resolve(recipe.train.device)
     with process_group(device):
         folder = RunFolder(out or Path("runs") / recipe.name)

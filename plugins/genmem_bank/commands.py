@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from genmem.cli.options import recipe_arguments
+
 
 @click.group()
 def bank() -> None:
@@ -13,36 +15,32 @@ def bank() -> None:
 
 
 @bank.command("build", short_help="Build the banks of a recipe.")
-@click.argument("recipe")
-@click.option(
-    "--plugin",
-    "plugins",
-    multiple=True,
-    type=click.Path(path_type=Path, exists=True),
-    help="An un-packaged plugin file the recipe needs.",
-)
-def build(recipe: str, plugins: tuple[Path, ...]) -> None:
-    """Build every svd-bank of a recipe whose folder is empty, and check the others.
+@recipe_arguments
+def build(recipe: str, overrides: tuple[str, ...], plugins: tuple[Path, ...]) -> None:
+    """Build every svd-bank of a recipe that is missing, and check those that are there.
 
     The data set is prepared first if it is missing.
 
     \b
-    Example:
+    Examples:
       genmem bank build recipes/quickstart.toml
+      genmem bank build quickstart --memory.bank.rank=8 --memory.bank.path=data/digits/bank8
     """
     from genmem.data.preparation import prepare
-    from genmem.host.catalog import load_catalog
     from genmem.recipe import load
     from genmem_bank import SvdBankConfig
 
-    loaded = load(recipe, catalog=load_catalog(plugins))
+    loaded = load(recipe, overrides, plugins)
     configs = [seat.config for seat in loaded.memory.values() if isinstance(seat.config, SvdBankConfig)]
     if not configs:
         raise click.ClickException(f'{recipe}: no [memory.NAME] with use = "svd-bank", so nothing to build')
-    dataset = prepare(loaded.data)
-    for config in configs:
-        config.prepare(dataset)
-        _show(Path(config.path))
+    try:
+        dataset = prepare(loaded.data)
+        for config in configs:
+            config.prepare(dataset)
+            _show(Path(config.path))
+    except (OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 @bank.command("info", short_help="What a bank is.")

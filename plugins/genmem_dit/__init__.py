@@ -53,8 +53,8 @@ class SitConfig(BackboneConfig):
     """Side of a patch; divides height and width of a sample."""
 
     learn_sigma: bool = False
-    """Twice the output channels, as in SiT's published weights. The second half is dropped
-    unless the interpolant asks for it."""
+    """Twice the output channels, as in SiT's published weights, whether or not the interpolant
+    asks for them; what it does not ask for is dropped."""
 
     span: bool = False
     """A second time, t - r, with an embedder of its own (MeanFlow)."""
@@ -112,8 +112,7 @@ class SitConfig(BackboneConfig):
         """A `genmem_dit.sit.SiT`.
 
         Raises:
-            ValueError: A patch that does not divide the sample, or more output channels asked
-                for than there are.
+            ValueError: A patch that does not divide the sample.
         """
         from genmem_dit.sit import SiT
 

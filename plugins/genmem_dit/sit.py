@@ -33,8 +33,7 @@ class SiT(nn.Module):
         """The network of these settings for these facts.
 
         Raises:
-            ValueError: The patch does not divide the sample, or the interpolant asks for more
-                channels than the network gives.
+            ValueError: The patch does not divide the sample.
         """
         super().__init__()
         depth, width, heads = config.shape
@@ -162,15 +161,5 @@ def divide_into_patches(sample_shape: tuple[int, int, int], patch: int) -> tuple
 
 
 def count_output_channels(config: SitConfig, facts: Facts) -> int:
-    """Channels of the last layer.
-
-    Raises:
-        ValueError: The interpolant asks for more.
-    """
-    channels = facts.sample_shape[0] * (2 if config.learn_sigma else 1)
-    if facts.output_channels > channels:
-        raise ValueError(
-            f"the interpolant asks for {facts.output_channels} output channels, the network gives {channels}"
-            + ("" if config.learn_sigma else "; set learn_sigma = true for twice as many")
-        )
-    return channels
+    """Channels of the last layer: what the interpolant asks for; at least 2C with `learn_sigma`."""
+    return max(facts.output_channels, facts.sample_shape[0] * (2 if config.learn_sigma else 1))

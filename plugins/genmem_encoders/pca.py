@@ -5,6 +5,7 @@ Shapes: N pictures to fit on, B pictures, P numbers in a picture, D components.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,6 +14,7 @@ from genmem.contracts import Encoded
 from genmem_encoders.pictures import flatten_pictures
 
 _MOST_PIXELS = 4096
+_AT_ONCE = 1024
 
 
 class PcaEncoder:
@@ -37,19 +39,12 @@ class PcaEncoder:
         Raises:
             ValueError: Pictures that are too large, or vary in fewer directions than asked for.
         """
-        pixels_NP = flatten_pictures(pictures_BHWC, np.float64)
-        count, size = pixels_NP.shape
-        if size > _MOST_PIXELS:
-            raise ValueError(
-                f"pca works on pictures of at most {_MOST_PIXELS} numbers, these have {size}; shrink them"
-            )
-        mean_P = pixels_NP.mean(0)
-        centred_NP = pixels_NP - mean_P
-        value_P, vector_PP = np.linalg.eigh(centred_NP.T @ centred_NP / count)
+        mean_P, covariance_PP = measure_pixels(pictures_BHWC)
+        value_P, vector_PP = np.linalg.eigh(covariance_PP)
         rank = int((value_P > 1e-10 * value_P[-1]).sum()) if value_P[-1] > 0 else 0
         if self._width > rank:
             raise ValueError(
-                f"pca of width {self._width}: {count} pictures vary in {rank} directions only; "
+                f"pca of width {self._width}: {len(pictures_BHWC)} pictures vary in {rank} directions only; "
                 f"take a width of at most {rank}"
             )
         components_DP = vector_PP[:, ::-1][:, : self._width].T
@@ -85,3 +80,23 @@ class PcaEncoder:
                 f"pca of width {self._width}: the state has {len(state['components'])} components"
             )
         self.mean_P, self.components_DP = state["mean"], state["components"]
+
+
+def measure_pixels(pictures_NHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (P,) and covariance (P, P) of pixels in [-1, 1], in float64, a part of the pictures at a time.
+
+    Raises:
+        ValueError: Pictures that are too large for a covariance.
+    """
+    size = math.prod(pictures_NHWC.shape[1:])
+    if size > _MOST_PIXELS:
+        raise ValueError(f"pca works on pictures of at most {_MOST_PIXELS} numbers, these have {size}")
+    count = len(pictures_NHWC)
+    parts = [slice(start, start + _AT_ONCE) for start in range(0, count, _AT_ONCE)]
+    mean_P, covariance_PP = np.zeros(size), np.zeros((size, size))
+    for part in parts:
+        mean_P += flatten_pictures(pictures_NHWC[part], np.float64).sum(0) / count
+    for part in parts:
+        centred_BP = flatten_pictures(pictures_NHWC[part], np.float64) - mean_P
+        covariance_PP += centred_BP.T @ centred_BP / count
+    return mean_P, covariance_PP

@@ -29,7 +29,7 @@ class PixelTokenizer:
         return np.ascontiguousarray(pictures_BHWC.transpose(0, 3, 1, 2))
 
     def decode(self, x: Tensor) -> np.ndarray:
-        """uint8 (B, H, W, C): clamped to [-1, 1]; halves are rounded to the even neighbour."""
+        """uint8 (B, H, W, C): clamped to [-1, 1] and rounded; x = 0, halfway between two greys, gives 128."""
         grey = (x.float().clamp(-1, 1) + 1) * _HALF
         pictures: np.ndarray = grey.round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
         return pictures

@@ -10,6 +10,7 @@ from genmem_dispersive.dispersive import square_distances
 from torch import Tensor
 
 from genmem.contracts import Facts, Prediction
+from genmem.testing import check_objective
 
 FACTS = Facts(sample_shape=(1, 8, 8), output_channels=1, tap_widths=dict.fromkeys(range(1, 13), 5))
 
@@ -180,3 +181,8 @@ def test_tap_fraction_finds_the_paper_block():
     config = DispersiveConfig(tap_fraction=0.25)
     assert run(config, features()).value < 0
     assert config.build(FACTS).tap == 3
+
+
+@pytest.mark.parametrize("options", [{}, {"preset": "torch"}, {"group": "global"}], ids=str)
+def test_contract(options):
+    check_objective(dispersive(**options))

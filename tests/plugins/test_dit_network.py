@@ -9,6 +9,7 @@ from genmem_dit.embeddings import embed_positions
 from torch import Tensor, nn
 
 from genmem.contracts import Conditioning, Facts
+from genmem.testing import check_backbone
 
 FACTS = Facts(sample_shape=(3, 4, 6), output_channels=3, num_classes=5, condition_width=7)
 TOKENS = 6
@@ -164,9 +165,16 @@ def test_meta_network_is_filled_by_initialise():
     assert torch.equal(net.pos_embed[0], embed_positions(2, 3, 16).float())
 
 
-def test_more_channels_on_request():
-    facts = Facts(sample_shape=(3, 4, 6), output_channels=6)
+@pytest.mark.parametrize("learn_sigma", [False, True])
+@pytest.mark.parametrize("asked", [3, 6])
+def test_channels_are_those_asked_for(learn_sigma, asked):
+    facts = Facts(sample_shape=(3, 4, 6), output_channels=asked)
     x, t, _ = inputs()
-    assert build(facts, learn_sigma=True)(x, t, Conditioning()).output.shape == (4, 6, 4, 6)
-    with pytest.raises(ValueError, match="asks for 6 output channels, the network gives 3; set learn_sigma"):
-        build(facts)
+    net = build(facts, learn_sigma=learn_sigma)
+    assert net(x, t, Conditioning()).output.shape == (4, asked, 4, 6)
+    assert net.final_layer.linear.out_features == 4 * (6 if learn_sigma else asked)
+
+
+@pytest.mark.parametrize("options", [{}, {"span": True}, {"patch": 1}, {"attention": "math"}], ids=str)
+def test_contract(options):
+    check_backbone(SitConfig(**TINY | options))

@@ -7,6 +7,7 @@ import torch
 from genmem_dit import SitConfig
 from genmem_dit.embeddings import embed_positions, embed_times
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from genmem.contracts import Conditioning, Facts
 
@@ -47,6 +48,16 @@ def test_second_time_adds_one_timestep_embedder():
     width = 1152
     assert with_span - PARAMETERS["XL"][1] == (256 + 1) * width + (width + 1) * width
     assert with_span // 10**6 == 676
+
+
+@pytest.mark.parametrize(("size", "giga"), [("S", 6.06), ("B", 23.01), ("L", 80.71), ("XL", 118.64)])
+def test_multiply_adds(size, giga):
+    """Of one 32 x 32 x 4 sample at patch 2; torch counts a multiply-add as two operations."""
+    net = build_on_meta(SitConfig(size=size))
+    x, label = torch.empty(1, 4, 32, 32, device="meta"), torch.zeros(1, dtype=torch.int64, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        net(x, x.new_empty(1), Conditioning(label))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(giga, rel=0.01)
 
 
 def test_published_keys_and_shapes():

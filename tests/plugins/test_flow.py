@@ -8,6 +8,7 @@ from genmem_flow import LinearConfig
 from scipy import stats
 
 from genmem.draws import Draws
+from genmem.testing import check_interpolant
 
 
 def draw(config: LinearConfig, rows: int = 20_000, seed: int = 0) -> torch.Tensor:
@@ -64,3 +65,8 @@ def test_refusals(options, message):
 def test_declarations():
     assert LinearConfig().consumes == frozenset()
     assert LinearConfig().output_channels(4) == 4
+
+
+@pytest.mark.parametrize("time", ["uniform", "logit-normal"])
+def test_contract(time):
+    check_interpolant(LinearConfig(time=time))

@@ -15,6 +15,7 @@ from torch import Tensor
 from genmem.contracts import Coefficients, SamplerConfig
 from genmem.draws import Draws
 from genmem.paths import AffineFields, AffinePath
+from genmem.testing import check_sampler
 
 S = 0.5
 
@@ -229,3 +230,8 @@ def test_grid_ends_exactly():
 def test_impossible_settings_are_refused(config, options, message):
     with pytest.raises(ValueError, match=message):
         config(**options)
+
+
+@pytest.mark.parametrize("config", [EulerConfig(), HeunConfig(), SdeEulerConfig(steps=100)], ids=repr)
+def test_contract(config):
+    check_sampler(config)

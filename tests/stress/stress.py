@@ -96,9 +96,9 @@ class TwoMemoriesConfig(TappedConfig):
     def build(self, facts: Facts):
         from stress_parts import TwoMemories
 
-        width = facts.tap_widths[self.taps(max(facts.tap_widths))[0]]
+        (tap,) = self.taps(max(facts.tap_widths))
         widths = facts.memory_widths
-        return TwoMemories(self, width, widths[self.writes], widths[self.reads])
+        return TwoMemories(self, tap, facts.tap_widths[tap], widths[self.writes], widths[self.reads])
 
 
 @attrs.frozen(kw_only=True)

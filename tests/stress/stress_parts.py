@@ -168,13 +168,13 @@ class Teacher(nn.Module):
 
 
 class TwoMemories(nn.Module):
-    def __init__(self, config, width, written, read):
+    def __init__(self, config, tap, width, written, read):
         super().__init__()
-        self.config = config
+        self.config, self.tap = config, tap
         self.head, self.look = nn.Linear(width, written), nn.Linear(width, read)
 
     def forward(self, step, /):
-        (hidden,) = (step.prediction.hidden[tap] for tap in step.prediction.hidden)
+        hidden = step.prediction.hidden[self.tap]
         pooled = hidden.float().mean(1)
         q = F.normalize(self.head(pooled), dim=1)
         attended = step.memories[self.config.writes].attend(q, 5.0, step.batch.index_B)

@@ -1,0 +1,56 @@
+"""What `genmem profile` does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from genmem.building import Builder
+from genmem.contracts import Conditioning, MemoryStore
+from genmem.data.preparation import prepare
+from genmem.profiling.report import CostReport, measure_costs
+from genmem.recipe import load
+from genmem.recipe.tables import Recipe
+from genmem.training.progress import preparation_progress
+from genmem.training.trainer import shapes_of
+
+
+def profile(source: str, overrides: tuple[str, ...], plugins: tuple[Path, ...], *, as_json: bool) -> None:
+    """Print what one forward of a recipe's network costs, and what its memories hold.
+
+    Raises:
+        RecipeError: What is wrong with the recipe.
+    """
+    report = cost_of(load(source, overrides, plugins))
+    if as_json:
+        print(json.dumps(report.to_json(), indent=1))
+    else:
+        Console().print(report)
+
+
+def cost_of(recipe: Recipe) -> CostReport:
+    """Costs of a recipe on the CPU, at its batch size; shards and banks are made if missing."""
+    device = torch.device("cpu")
+    with preparation_progress(Console(stderr=True), shown=True) as report:
+        dataset = prepare(recipe.data, report)
+    for seat in recipe.memory.values():
+        seat.config.prepare(dataset)
+    builder = Builder(recipe, shapes_of(dataset))
+    memories = builder.memories(device)
+    backbone = builder.backbone(memories, device)
+    inputs = _example(builder, memories)
+    return measure_costs(recipe.name, backbone, inputs, memories)
+
+
+def _example(builder: Builder, memories: dict[str, MemoryStore]) -> tuple[torch.Tensor, ...]:
+    """x_t, t and conditioning of one local batch, of zeros."""
+    recipe, facts = builder.recipe, builder.facts(memories)
+    batch = recipe.train.micro_batch or recipe.train.batch
+    label = torch.zeros(batch, dtype=torch.int64) if facts.num_classes else None
+    memory = torch.zeros(batch, 1, facts.condition_width) if facts.condition_width else None
+    span = torch.zeros(batch) if "span" in recipe.interpolant.config.consumes else None
+    cond = Conditioning(label, memory, None, span)
+    return torch.zeros(batch, *facts.sample_shape), torch.full((batch,), 0.5), cond  # type: ignore[return-value]

@@ -1,0 +1,37 @@
+"""Validators of the recipe's own tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+
+def positive(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Above 0, or absent.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if value is not None and value <= 0:
+        raise ValueError(f"{attribute.name} must be above 0, got {value}")
+
+
+def not_negative(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """0 or more, or absent.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if value is not None and not value >= 0:
+        raise ValueError(f"{attribute.name} must be 0 or more, got {value}")
+
+
+def share(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    """A share that leaves something: in [0, 1).
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not 0 <= value < 1:
+        raise ValueError(f"{attribute.name} must be in [0, 1), got {value}")

@@ -1,0 +1,80 @@
+"""What the processes of `test_distributed.py` run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from running import STRESS, small_recipe, tensors_of, trainer_of
+from safetensors.torch import save_file
+
+from genmem import collectives
+from genmem.sampling.gallery import generate
+from genmem.sampling.generator import generator_of
+from genmem.training.launch import process_group
+
+EXACT = ("--train.batch=64", "--memory.negatives.dtype=fp32")
+MORE = """
+[memory.more]
+use = "sharded"
+[objective.both]
+use = "two-memories"
+weight = 0.1
+tap = 1
+writes = "more"
+reads = "bank"
+"""
+
+
+def train_and_save(data: Path, out: Path, *overrides: str) -> None:
+    """Four steps, then the whole state and a few samples."""
+    torch.set_num_threads(1)
+    with process_group(torch.device("cpu")):
+        recipe = small_recipe(data, *EXACT, *overrides, tables=MORE, plugins=[STRESS])
+        trainer = trainer_of(recipe)
+        for _ in range(4):
+            trainer.step()
+        state = tensors_of(trainer)
+        backbone = trainer.averages.modules["ema"]
+        generator = generator_of(
+            recipe, backbone, trainer.assembly.conditioner, trainer.dataset, trainer.device
+        )
+        tokenizer = recipe.data.tokenizer.config.build()
+        gallery = generate(generator, tokenizer, 11, seed=5, batch=3)
+        state["pictures"] = torch.from_numpy(gallery.pictures)
+        state["rows"] = torch.from_numpy(gallery.row_N)
+        save_file({k: v.contiguous() for k, v in state.items()}, out / f"{collectives.rank()}.safetensors")
+
+
+def gather_gradients(out: Path) -> None:
+    """A loss over all pairs of all ranks' rows, with the exact gather and with a wrong one."""
+    with process_group(torch.device("cpu")):
+        rank, world = collectives.rank(), collectives.world_size()
+        everything = torch.randn(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        own = everything[rank * 8 // world : (rank + 1) * 8 // world]
+        results = {}
+        for name, gather in (("exact", collectives.gather_with_gradient), ("wrong", _keep_own_slot_live)):
+            rows = own.clone().requires_grad_()
+            pairwise(gather(rows)).backward()
+            # DDP averages gradients over ranks.
+            results[name] = collectives.gather(rows.grad) / world
+        save_file(results, out / f"{rank}.safetensors")
+
+
+def pairwise(rows: torch.Tensor) -> torch.Tensor:
+    """A loss that couples all rows."""
+    return (rows @ rows.T).exp().mean().log()
+
+
+def _keep_own_slot_live(rows: torch.Tensor) -> torch.Tensor:
+    gathered = collectives.gather(rows.detach()).clone()
+    start = collectives.rank() * len(rows)
+    return torch.cat([gathered[:start], rows, gathered[start + len(rows) :]])
+
+
+def fail_on_rank_1() -> None:
+    """Raise on one rank alone."""
+    with process_group(torch.device("cpu")):
+        if collectives.rank() == 1:
+            raise ValueError("this rank is at fault")
+        collectives.barrier()

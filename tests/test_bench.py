@@ -1,0 +1,114 @@
+"""The harness of the benchmarks; nothing here depends on how fast anything is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from genmem_bench import negatives
+from genmem_bench.allocations import highest, peak_bytes
+from genmem_bench.commands import bench
+from genmem_bench.rounds import Timing, interleave, ratio
+
+CPU = torch.device("cpu")
+
+
+def test_forms_run_in_turn() -> None:
+    """Every form once a round, the order turning, the first round not counted."""
+    order: list[str] = []
+    ticks = iter(range(1000))
+    timings = interleave(
+        {name: lambda name=name: order.append(name) for name in "abc"},  # type: ignore[misc]
+        rounds=3,
+        clock=lambda: float(next(ticks)),
+    )
+    assert "".join(order) == "cab" + "abc" + "bca" + "cab"
+    assert {name: timing.seconds for name, timing in timings.items()} == {name: (1.0, 1.0, 1.0) for name in "abc"}
+
+
+def test_the_clock_waits_for_the_device() -> None:
+    """Before it starts and before it stops."""
+    seen: list[str] = []
+
+    def clock() -> float:
+        seen.append("clock")
+        return 0.0
+
+    interleave({"a": lambda: seen.append("run")}, 1, lambda: seen.append("wait"), clock)
+    assert seen[-5:] == ["wait", "clock", "run", "wait", "clock"]
+
+
+def test_ratios_are_of_minima() -> None:
+    """The least disturbed rounds; the spread says how disturbed the rest were."""
+    slow, fast = Timing((4.0, 9.0, 5.0)), Timing((2.0, 2.5, 80.0))
+    assert ratio(slow, fast) == 2.0
+    assert (slow.spread, fast.spread) == (0.25, 0.25)
+
+
+def test_peak_of_allocations() -> None:
+    """What lives at once, in the order of time, internal buffers included."""
+    assert highest([(3.0, 100), (1.0, 7), (2.0, -7), (4.0, 20), (5.0, -100), (6.0, 90)]) == 120
+    assert highest([]) == 0
+    kept = torch.ones(250_000)
+
+    def two_at_once() -> None:
+        first = kept * 2
+        second = first + 1
+        del first
+        second.add_(1)
+
+    assert 2_000_000 <= peak_bytes(two_at_once, CPU) < 2_100_000
+
+
+def small(rows: int = 3000) -> negatives.Problem:
+    """A small problem."""
+    return negatives.pose(rows, 16, 8, CPU)
+
+
+def test_both_forms_agree_and_a_difference_is_noticed() -> None:
+    """Value and gradient; own ids really hidden."""
+    problem = small()
+    ours, theirs = negatives.one_pass(problem), negatives.straightforward(problem)
+    negatives.require_equal(ours, theirs)
+    unmasked = negatives.straightforward(problem._replace(ids_B=torch.full((8,), -5)))
+    with pytest.raises(AssertionError, match="the two forms differ: value by"):
+        negatives.require_equal(ours, unmasked)
+    with pytest.raises(AssertionError, match="gradient by"):
+        negatives.require_equal((theirs[0], theirs[1] * 1.01), theirs)
+
+
+@pytest.fixture
+def result() -> Iterator[dict[str, object]]:
+    """The benchmark's own object, tiny."""
+    run = CliRunner().invoke(bench, ["negatives", "--rows", "512,12288", "--width", "16", "--batch", "8", "--rounds", "2", "--json"])
+    assert run.exit_code == 0, run.output
+    yield json.loads(run.stdout)
+
+
+def test_json_is_one_object(result: dict[str, list[dict[str, float]]]) -> None:
+    """Seconds and bytes as numbers, one entry for each size; no memory that grows with the rows."""
+    assert result["benchmark"] == "negatives" and [size["rows"] for size in result["sizes"]] == [512, 12288]
+    for size in result["sizes"]:
+        assert all(isinstance(size[key], float) for key in ("seconds", "compared_seconds", "ratio", "spread"))
+        assert all(isinstance(size[key], int) for key in ("extra_bytes", "compared_extra_bytes", "bank_bytes"))
+        assert size["ratio"] == pytest.approx(size["compared_seconds"] / size["seconds"])
+        assert size["bank_bytes"] == size["rows"] * (16 * 4 + 8)
+        assert size["compared_extra_bytes"] >= 8 * size["rows"] * 4
+    assert result["sizes"][1]["extra_bytes"] < 3 * 4096 * (8 + 16) * 4
+
+
+def test_the_table_is_for_people() -> None:
+    """The same figures, formatted."""
+    run = CliRunner().invoke(bench, ["negatives", "--rows", "512", "--width", "16", "--batch", "8", "--rounds", "1"])
+    assert run.exit_code == 0 and "512" in run.output and "×" in run.output
+
+
+@pytest.mark.parametrize("rows", ["many", "0", "1,,2", ""])
+def test_sizes_that_are_none(rows: str) -> None:
+    """Refused before anything runs."""
+    run = CliRunner().invoke(bench, ["negatives", "--rows", rows])
+    assert run.exit_code == 2 and "no list of numbers above 0" in run.output

@@ -1,0 +1,154 @@
+"""The trainer: one owner of the step, exact resume, skipped steps that leave no trace."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from running import STRESS, assert_equal, small_recipe, tensors_of, trainer_of
+
+from genmem.training import checkpoints
+from genmem.training.batching import plan
+from genmem.training.guard import PATIENCE, Diverged, Guard
+
+EVERYTHING = "[ema.slow]\ndecay = 0.99\n[condition]\ndrop = 0.1\n"
+
+
+def run_steps(trainer, steps):
+    for _ in range(steps):
+        trainer.step()
+    return trainer
+
+
+def test_loss_falls(data):
+    trainer = trainer_of(small_recipe(data, "--train.batch=64"))
+    first = [float(trainer.step()["loss/denoise"]) for _ in range(5)]
+    run_steps(trainer, 60)
+    last = [float(trainer.step()["loss/denoise"]) for _ in range(5)]
+    assert sum(last) < 0.7 * sum(first)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4])
+def test_resume_is_exact_bit_for_bit(data, tmp_path, cut):
+    """N steps = k + save + load + (N - k), with queue (wrapped), bank, two EMAs and dropping."""
+    recipe = small_recipe(data, tables=EVERYTHING)
+    straight = run_steps(trainer_of(recipe), 6)
+    before = run_steps(trainer_of(recipe), cut)
+    path = checkpoints.save(tmp_path, before.images_seen, before.checkpoint(), keep=2)
+    after = trainer_of(recipe)
+    after.restore(checkpoints.load(path))
+    run_steps(after, 6 - cut)
+    assert_equal(tensors_of(straight), tensors_of(after))
+
+
+@pytest.mark.parametrize("micro", [16, 32])
+def test_accumulation_gives_the_same_weights_ema_and_queue(data, micro):
+    exact = ("--train.batch=64", "--memory.negatives.dtype=fp32")
+    whole = run_steps(trainer_of(small_recipe(data, *exact)), 3)
+    split = run_steps(trainer_of(small_recipe(data, *exact, f"--train.micro_batch={micro}")), 3)
+    assert split.batching.accumulation == 64 // micro
+    first, second = tensors_of(whole), tensors_of(split)
+    assert_equal(first, second, atol=2e-5)
+    assert torch.equal(first["memory.negatives/ids"], second["memory.negatives/ids"])
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_counter(data):
+    poison = f'[objective.poison]\nuse = "poison"\nweight = 1.0\nsample = {_a_sample_of_the_second_step(data)}'
+    poisoned = small_recipe(data, tables=poison, plugins=[STRESS])
+    messages: list[str] = []
+    trainer = trainer_of(poisoned, messages)
+    trainer.step()
+    before = tensors_of(trainer)
+    values = trainer.step()
+    trainer.guard.settle()
+    assert math.isnan(float(values["loss/total"]))
+    assert_equal(before, tensors_of(trainer))
+    assert trainer.guard.skipped == 1 and trainer.images_seen == 64
+    assert "not finite" in messages[0]
+    trainer.step()
+    trainer.guard.settle()
+    assert trainer.guard.skipped == 1
+    assert int(trainer.memories["negatives"].state()["total"]) == 64
+
+
+def _a_sample_of_the_second_step(data) -> int:
+    return int(trainer_of(small_recipe(data)).stream.batches(1)[0].index_B[0])
+
+
+def test_the_guard_stops_a_run_that_diverged():
+    guard = Guard(lambda line: None)
+    with pytest.raises(Diverged, match=f"{PATIENCE} steps in a row"):
+        for step in range(PATIENCE + 1):
+            guard.watch(step, torch.tensor(False), torch.arange(3))
+
+
+def test_an_inactive_objective_is_not_computed_and_its_parameters_do_not_move(data):
+    recipe = small_recipe(data, "--objective.repel.start=96", "--objective.repel.ramp=64")
+    trainer = trainer_of(recipe)
+    before = {name: value.clone() for name, value in trainer.assembly.objective["repel"].named_parameters()}
+    for _ in range(3):
+        values = trainer.step()
+        assert "objective/repel" not in values
+    for name, value in trainer.assembly.objective["repel"].named_parameters():
+        assert torch.equal(value, before[name])
+        assert value not in trainer.optimization.adamw.state
+    table = recipe.objective["repel"]
+    assert [table.weight_at(seen) / table.weight for seen in (0, 95, 96, 128, 160, 10**6)] == [0, 0, 0, 0.5, 1, 1]
+    run_steps(trainer, 2)
+    moved = [not torch.equal(v, before[n]) for n, v in trainer.assembly.objective["repel"].named_parameters()]
+    assert any(moved)
+
+
+def test_a_checkpoint_of_other_data_is_refused(data, tmp_path):
+    trainer = trainer_of(small_recipe(data))
+    checkpoint = trainer.checkpoint()
+    checkpoint.state["fingerprints"]["data"] = "another"
+    with pytest.raises(ValueError, match="another data"):
+        trainer.restore(checkpoint)
+
+
+def test_checkpoints_are_complete_or_absent_and_only_the_newest_are_kept(data, tmp_path, monkeypatch):
+    trainer = trainer_of(small_recipe(data))
+    for images in (32, 64, 96):
+        checkpoints.save(tmp_path, images, trainer.checkpoint(), keep=2)
+    assert [int(path.name) for path in checkpoints.numbered(tmp_path)] == [64, 96]
+
+    def full_disk(*_, **__):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        checkpoints.save(tmp_path, 128, trainer.checkpoint(), keep=2)
+    assert [int(path.name) for path in checkpoints.numbered(tmp_path)] == [64, 96]
+
+
+def test_a_damaged_checkpoint_is_named(data, tmp_path):
+    path = checkpoints.save(tmp_path, 32, trainer_of(small_recipe(data)).checkpoint(), keep=2)
+    model = path / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="model.safetensors cannot be read"):
+        checkpoints.load(path)
+
+
+def test_what_is_exported_for_sampling_is_the_plain_backbone(data, tmp_path):
+    """No inference cost: an objective leaves no trace in the weights that sample."""
+    trainer = trainer_of(small_recipe(data))
+    path = checkpoints.save(tmp_path, 0, trainer.checkpoint(), keep=1)
+    plain = trainer_of(small_recipe(data, "--objective=none", "--memory.negatives=none"))
+    for name in ("ema", "online"):
+        weights = checkpoints.weights(path, name)
+        expected = plain.assembly.backbone.state_dict()
+        assert {key: value.shape for key, value in weights.items()} == {k: v.shape for k, v in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "world", "message"),
+    [
+        ((), 3, "train.batch = 32 cannot be shared equally by 3 processes; it can by 1, 2, 4, 8, 16, 32"),
+        ((), 4, "no micro-batch fits"),
+    ],
+)
+def test_a_split_that_does_not_come_out_even_is_refused_with_what_would(data, overrides, world, message):
+    with pytest.raises(ValueError, match=message):
+        plan(small_recipe(data, *overrides), world)
