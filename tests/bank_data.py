@@ -8,10 +8,10 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
-
-from genmem.contracts import Batch, Facts
 from genmem_bank import SvdBankConfig
 from genmem_bank.store import SvdBank
+
+from genmem.contracts import Batch, Facts
 
 FACTS = Facts(sample_shape=(1, 2, 2), output_channels=1)
 
@@ -55,7 +55,9 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 def configure(folder: Path, **changes: Any) -> SvdBankConfig:
     """Settings of a bank in `folder`/bank."""
-    return SvdBankConfig(**{"path": str(folder / "bank"), "encoder": "enc", "rank": 12, "mask": "none"} | changes)
+    return SvdBankConfig(
+        **{"path": str(folder / "bank"), "encoder": "enc", "rank": 12, "mask": "none"} | changes
+    )
 
 
 def make(folder: Path, rows: np.ndarray, **changes: Any) -> SvdBank:

@@ -37,7 +37,7 @@ def fill(count: int, spec: LatentSpec, views: int = 1) -> dict[str, np.ndarray]:
     """Arrays whose every value tells sample, view and field."""
     channels, height, width = spec.shape
     shape = (count, channels * (2 if spec.moments else 1), height, width)
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for view in range(views):
         suffix = ".mirror" if view else ""
         x = np.random.default_rng([count, view]).normal(size=shape).astype(spec.dtype)

@@ -21,7 +21,14 @@ class no_host_synchronisation(TorchDispatchMode):
     """Raises at an operation that would make the host wait for an accelerator."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        masks = any(isinstance(i, torch.Tensor) and i.dtype == torch.bool for a in args if isinstance(a, (list, tuple)) for i in a)
-        if func in _WAITING or (masks and func.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put_)):
+        masks = any(
+            isinstance(i, torch.Tensor) and i.dtype == torch.bool
+            for a in args
+            if isinstance(a, (list, tuple))
+            for i in a
+        )
+        if func in _WAITING or (
+            masks and func.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put_)
+        ):
             raise AssertionError(f"{func} makes the host wait for the device")
         return func(*args, **(kwargs or {}))

@@ -30,7 +30,9 @@ def unit(count: int, width: int = E, seed: int = 0, dtype: torch.dtype = torch.f
     return F.normalize(torch.randn(count, width, generator=source, dtype=torch.float64), dim=1).to(dtype)
 
 
-def chunked(keys: Tensor, size: int, ids: Tensor | None = None, valid: Tensor | None = None) -> Iterator[Chunk]:
+def chunked(
+    keys: Tensor, size: int, ids: Tensor | None = None, valid: Tensor | None = None
+) -> Iterator[Chunk]:
     """Rows in chunks of `size`."""
     for start in range(0, len(keys), size):
         part = slice(start, start + size)
@@ -116,7 +118,9 @@ def test_large_logits_do_not_overflow() -> None:
     shifted = log_sum_exp(q, chunked(torch.cat([keys, one], 1), 16), 1.0).lse_B
     plain = log_sum_exp(q, chunked(torch.cat([keys, zero], 1), 16), 1.0).lse_B
     torch.testing.assert_close(shifted, plain + 1e4, rtol=1e-12, atol=1e-9)
-    assert bool(log_sum_exp(q.float(), chunked(torch.cat([keys, one], 1).float(), 16), 1.0).lse_B.isfinite().all())
+    assert bool(
+        log_sum_exp(q.float(), chunked(torch.cat([keys, one], 1).float(), 16), 1.0).lse_B.isfinite().all()
+    )
     assert bool((q.float() @ torch.cat([keys, one], 1).float().T).exp().isinf().all())  # the wrong variant
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 import torch
 from click.testing import CliRunner
-
 from genmem_bench import negatives
 from genmem_bench.allocations import highest, peak_bytes
 from genmem_bench.commands import bench
@@ -27,7 +26,9 @@ def test_forms_run_in_turn() -> None:
         clock=lambda: float(next(ticks)),
     )
     assert "".join(order) == "cab" + "abc" + "bca" + "cab"
-    assert {name: timing.seconds for name, timing in timings.items()} == {name: (1.0, 1.0, 1.0) for name in "abc"}
+    assert {name: timing.seconds for name, timing in timings.items()} == {
+        name: (1.0, 1.0, 1.0) for name in "abc"
+    }
 
 
 def test_the_clock_waits_for_the_device() -> None:
@@ -84,7 +85,10 @@ def test_both_forms_agree_and_a_difference_is_noticed() -> None:
 @pytest.fixture
 def result() -> Iterator[dict[str, object]]:
     """The benchmark's own object, tiny."""
-    run = CliRunner().invoke(bench, ["negatives", "--rows", "512,12288", "--width", "16", "--batch", "8", "--rounds", "2", "--json"])
+    run = CliRunner().invoke(
+        bench,
+        ["negatives", "--rows", "512,12288", "--width", "16", "--batch", "8", "--rounds", "2", "--json"],
+    )
     assert run.exit_code == 0, run.output
     yield json.loads(run.stdout)
 
@@ -94,7 +98,9 @@ def test_json_is_one_object(result: dict[str, list[dict[str, float]]]) -> None:
     assert result["benchmark"] == "negatives" and [size["rows"] for size in result["sizes"]] == [512, 12288]
     for size in result["sizes"]:
         assert all(isinstance(size[key], float) for key in ("seconds", "compared_seconds", "ratio", "spread"))
-        assert all(isinstance(size[key], int) for key in ("extra_bytes", "compared_extra_bytes", "bank_bytes"))
+        assert all(
+            isinstance(size[key], int) for key in ("extra_bytes", "compared_extra_bytes", "bank_bytes")
+        )
         assert size["ratio"] == pytest.approx(size["compared_seconds"] / size["seconds"])
         assert size["bank_bytes"] == size["rows"] * (16 * 4 + 8)
         assert size["compared_extra_bytes"] >= 8 * size["rows"] * 4
@@ -103,7 +109,9 @@ def test_json_is_one_object(result: dict[str, list[dict[str, float]]]) -> None:
 
 def test_the_table_is_for_people() -> None:
     """The same figures, formatted."""
-    run = CliRunner().invoke(bench, ["negatives", "--rows", "512", "--width", "16", "--batch", "8", "--rounds", "1"])
+    run = CliRunner().invoke(
+        bench, ["negatives", "--rows", "512", "--width", "16", "--batch", "8", "--rounds", "1"]
+    )
     assert run.exit_code == 0 and "512" in run.output and "×" in run.output
 
 

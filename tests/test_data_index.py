@@ -148,7 +148,7 @@ def test_links_are_refused(tmp_path: Path) -> None:
         info = tarfile.TarInfo("a.cls")
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(info)
-    with pytest.raises(DataError, match="member 'a.cls' is neither a file nor a folder"):
+    with pytest.raises(DataError, match=r"member 'a.cls' is neither a file nor a folder"):
         scan_shard(path)
 
 
@@ -176,7 +176,7 @@ def test_a_flipped_byte_in_a_header_is_found_without_a_manifest(tmp_path: Path) 
     for place in range(0, 512, 7):
         whole[place] ^= 0x15
         path.write_bytes(whole)
-        with pytest.raises(DataError, match="a.tar"):
+        with pytest.raises(DataError, match=r"a.tar"):
             scan_shard(path)
         whole[place] ^= 0x15
 
@@ -187,7 +187,7 @@ def test_an_index_that_was_changed_or_compressed_is_refused(tmp_path: Path) -> N
     whole = path.read_bytes()
     for broken in (whole[:-30], whole[:100], b"", b"PK"):
         path.write_bytes(broken)
-        with pytest.raises(DataError, match="index.npz: damaged"):
+        with pytest.raises(DataError, match=r"index.npz: damaged"):
             load_index(tmp_path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("key.npy", bytes(10_000_000))
@@ -198,7 +198,7 @@ def test_an_index_that_was_changed_or_compressed_is_refused(tmp_path: Path) -> N
     with pytest.raises(DataError, match="only plain numbers are read"):
         load_index(tmp_path)
     path.unlink()
-    with pytest.raises(DataError, match="index.npz: missing"):
+    with pytest.raises(DataError, match=r"index.npz: missing"):
         load_index(tmp_path)
 
 

@@ -119,5 +119,5 @@ def test_what_is_no_manifest_is_named(tmp_path: Path, text: bytes, message: str)
 
 
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="manifest.json: missing"):
+    with pytest.raises(DataError, match=r"manifest.json: missing"):
         load_manifest(tmp_path)

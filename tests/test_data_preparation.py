@@ -19,7 +19,7 @@ import torch
 from data_fakes import FakeSource, FakeSourceConfig, MomentsTokenizer, MomentsTokenizerConfig, table
 from genmem_encoders import PcaConfig, PixelEncoderConfig, PixelTokenizerConfig, RandomConvConfig
 
-from genmem.contracts import Split
+from genmem.contracts import Source, Split
 from genmem.data.dataset import Dataset
 from genmem.data.errors import DataError
 from genmem.data.preparation import prepare
@@ -305,8 +305,12 @@ def test_a_folder_with_foreign_shards_is_not_written_into(tmp_path: Path) -> Non
 
 def test_several_callers_prepare_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = []
-    build = FakeSourceConfig.build
-    monkeypatch.setattr(FakeSourceConfig, "build", lambda self: built.append(1) or build(self))
+
+    def build(self: FakeSourceConfig) -> Source:
+        built.append(self)
+        return FakeSource(self)
+
+    monkeypatch.setattr(FakeSourceConfig, "build", build)
     with ThreadPoolExecutor(4) as pool:
         prints = {d.fingerprint() for d in pool.map(prepare, [table(tmp_path)] * 4)}
     assert len(prints) == 1

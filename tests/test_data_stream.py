@@ -11,7 +11,7 @@ import pytest
 import torch
 from data_fakes import SEVEN, fill, shape_latent, write_split
 
-from genmem.contracts import Batch
+from genmem.contracts import Batch, MemoryStore
 from genmem.data.order import permute_epoch
 from genmem.data.shards import ShardSet
 from genmem.data.stream import Stream
@@ -32,11 +32,17 @@ def moments(tmp_path_factory: pytest.TempPathFactory) -> ShardSet:
     return write_split(tmp_path_factory.mktemp("moments"), SEVEN, spec=MOMENTS, views=2)
 
 
-class Memory:
-    """Fetches number and view; `silent` ones have nothing to fetch."""
+class Memory(MemoryStore):
+    """Fetches number and view; a silent one has nothing to fetch."""
+
+    width = 2
+    num_rows = TOTAL
 
     def __init__(self, silent: bool = False) -> None:
         self.silent = silent
+
+    def to(self, device: torch.device) -> None:
+        pass
 
     def fetch(self, index_B: np.ndarray, view_B: np.ndarray) -> np.ndarray | None:
         return None if self.silent else np.stack([index_B, view_B], 1).astype(np.float32)
@@ -57,7 +63,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def test_a_step_is_what_order_shards_and_spec_say(shards: ShardSet) -> None:
     arrays = fill(TOTAL, SPEC, 2)
-    batch = flatten(Stream(shards, SPEC, seed=3, batch=32, memories={"m": Memory()}).batches(2))  # type: ignore[dict-item]
+    batch = flatten(Stream(shards, SPEC, seed=3, batch=32, memories={"m": Memory()}).batches(2))
     order = np.concatenate([permute_epoch(3, epoch, SEVEN) for epoch in range(3)])[64:96]
     assert batch["index_B/"].tolist() == order.tolist()
     assert batch["round_B/"].tolist() == [(64 + i) // TOTAL for i in range(32)]
@@ -74,7 +80,7 @@ def test_a_step_is_what_order_shards_and_spec_say(shards: ShardSet) -> None:
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_ranks_workers_and_micro_batches_change_nothing(moments: ShardSet, world: int, workers: int) -> None:
-    alone = Stream(moments, MOMENTS, seed=1, batch=12, memories={"m": Memory()})  # type: ignore[dict-item]
+    alone = Stream(moments, MOMENTS, seed=1, batch=12, memories={"m": Memory()})
     ranks = [
         Stream(
             moments,
@@ -84,7 +90,7 @@ def test_ranks_workers_and_micro_batches_change_nothing(moments: ShardSet, world
             rank=rank,
             world=world,
             micro_batch=2,
-            memories={"m": Memory()},  # type: ignore[dict-item]
+            memories={"m": Memory()},
             workers=workers,
         )
         for rank in range(world)
@@ -125,7 +131,7 @@ def test_another_world_size_goes_on_with_the_same_stream(moments: ShardSet) -> N
 
 
 def test_latent_feature_and_memory_share_one_coin_per_sample_and_epoch(shards: ShardSet) -> None:
-    stream = Stream(shards, SPEC, seed=0, batch=TOTAL, memories={"m": Memory()})  # type: ignore[dict-item]
+    stream = Stream(shards, SPEC, seed=0, batch=TOTAL, memories={"m": Memory()})
     views = torch.zeros(50, TOTAL)
     for step in range(50):
         batch = flatten(stream.batches(step))
@@ -171,7 +177,7 @@ def test_batch_of_gives_named_samples_and_the_posteriors_mean(moments: ShardSet)
 def test_features_are_read_as_asked_and_silent_memories_left_out(shards: ShardSet) -> None:
     (batch,) = Stream(
         shards, SPEC, seed=0, batch=4, features=(), memories={"m": Memory(silent=True)}
-    ).batches(0)  # type: ignore[dict-item]
+    ).batches(0)
     assert batch.features == {} and batch.fetched == {}
 
 
@@ -180,7 +186,7 @@ def test_a_reading_thread_that_fails_is_heard(shards: ShardSet) -> None:
         def fetch(self, index_B: np.ndarray, view_B: np.ndarray) -> np.ndarray | None:
             raise OSError("the bank is gone")
 
-    stream = Stream(shards, SPEC, seed=0, batch=4, memories={"m": Broken()}, workers=2)  # type: ignore[dict-item]
+    stream = Stream(shards, SPEC, seed=0, batch=4, memories={"m": Broken()}, workers=2)
     for step in (0, 1):
         with pytest.raises(OSError, match="the bank is gone"):
             stream.batches(step)

@@ -12,7 +12,7 @@ from genmem_digits import DigitsConfig, genmem_sources
 from genmem_digits import source as digits
 from genmem_encoders import PcaConfig, PixelTokenizerConfig
 
-from genmem.contracts import Split
+from genmem.contracts import Source, Split
 from genmem.data.preparation import prepare
 from genmem.recipe.tables import DataTable, Seat
 
@@ -26,7 +26,8 @@ FIRST = """0 0 5 13 9 1 0 0  0 0 13 15 10 15 5 0  0 3 15 2 0 11 8 0  0 4 12 0 0 
 
 def test_the_pictures_are_the_published_ones() -> None:
     pictures, labels = digits.read_digits()
-    assert (pictures.shape, pictures.dtype, pictures.max()) == ((1797, 8, 8), np.uint8, 16)
+    assert pictures.dtype == labels.dtype == np.uint8
+    assert (pictures.shape, labels.shape, pictures.max()) == ((1797, 8, 8), (1797,), 16)
     assert np.bincount(labels).tolist() == PUBLISHED
     assert pictures[0].ravel().tolist() == [int(v) for v in FIRST.split()]
     assert labels[:10].tolist() == list(range(10))
@@ -45,7 +46,7 @@ def test_a_changed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     pictures[5, 5, 5] ^= 1
     np.savez(tmp_path / "digits.npz", pictures=pictures, labels=labels)
     monkeypatch.setattr(digits, "files", lambda package: tmp_path)
-    with pytest.raises(ValueError, match="digits.npz: sha256 of its arrays is"):
+    with pytest.raises(ValueError, match=r"digits.npz: sha256 of its arrays is"):
         digits.read_digits()
 
 
@@ -132,5 +133,5 @@ def test_the_digits_are_prepared_as_a_set(tmp_path: Path) -> None:
     assert 0.84 < kept < 0.86
 
 
-def pictures_of(count: int, source: digits.Digits) -> np.ndarray:
+def pictures_of(count: int, source: Source) -> np.ndarray:
     return np.stack([source.picture("train", n)[0].ravel() for n in range(count)]) / 127.5 - 1

@@ -199,13 +199,15 @@ def convolve(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def halve(x: np.ndarray) -> np.ndarray:
-    return (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
+    summed: np.ndarray = x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]
+    return summed / 4
 
 
 def test_random_conv_is_its_formula(digits: tuple[np.ndarray, np.ndarray]) -> None:
     given = digits[1][:5]
     encoder = RandomConvConfig(tokens=True).build()
     encoded = encoder.encode(given)
+    assert encoded.tokens_BLD is not None
     weights = [encoder.state()[f"layer{i}"].astype(np.float64) for i in range(3)]
     assert [w.shape for w in weights] == [(32, 1, 3, 3), (32, 32, 3, 3), (16, 32, 3, 3)]
     for picture, pooled, tokens in zip(given, encoded.pooled_BD, encoded.tokens_BLD, strict=True):

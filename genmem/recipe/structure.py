@@ -43,7 +43,7 @@ class Reader:
         self._unknown: list[Path] = []
 
     def read(self, cls: type[Any], raw: Mapping[str, Any]) -> Any:
-        """An instance of `cls`; `Torn` where there were faults, which then are in `faults`."""
+        """An instance of `cls`, or `Torn`; it is to be used only if `faults` is empty after."""
         self._know_core(cls, ())
         read = self._table(cls, raw, ())
         self.faults += [Fault(path, self._explain(path)) for path in self._unknown]
@@ -64,10 +64,10 @@ class Reader:
         if not isinstance(raw, Mapping):
             self._fault(path, f"expected a table, got {shown(raw)}")
             return Torn(cls, {})
-        before = len(self.faults) + len(self._unknown)
+        before = len(self.faults)
         values = self._fields(cls, raw, path)
         self._validate(cls, values, path)
-        if len(self.faults) + len(self._unknown) > before:
+        if len(self.faults) > before:
             return Torn(cls, values)
         try:
             return cls(**values)

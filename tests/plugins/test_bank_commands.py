@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
-
 from bank_data import decaying, make
+from click.testing import CliRunner, Result
 from genmem_bank.commands import bank
 
 

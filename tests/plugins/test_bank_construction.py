@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-
 from bank_data import Features, configure, decaying, make, unit
 from genmem_bank import construction
 from genmem_bank.files import Basis, map_rows, read_basis, read_card
@@ -37,11 +36,15 @@ def test_equation_8(tmp_path: Path, rank: int) -> None:
     np.testing.assert_allclose(c * sign, u[:, :rank] * np.sqrt(s[:rank]), atol=1e-5)
     error = np.linalg.norm(c @ basis.basis_ER.T + basis.mean_E - m)
     assert error == pytest.approx(np.sqrt((s[rank:] ** 2).sum()), rel=1e-4, abs=1e-6)
-    assert read_card(tmp_path / "bank").energy == pytest.approx((s[:rank] ** 2).sum() / (s**2).sum(), abs=1e-9)
+    assert read_card(tmp_path / "bank").energy == pytest.approx(
+        (s[:rank] ** 2).sum() / (s**2).sum(), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 60, 100])
-def test_streaming_in_any_pieces_gives_one_bank(tmp_path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streaming_in_any_pieces_gives_one_bank(
+    tmp_path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The moments and the rows do not depend on how the features came."""
     rows = decaying()
     make(tmp_path / "whole", rows)
@@ -71,10 +74,14 @@ def test_files_are_plain_safetensors(tmp_path: Path) -> None:
     make(tmp_path, decaying(), rank=5, dtype="fp32")
     folder = tmp_path / "bank"
     card = json.loads((folder / "bank.json").read_text())
-    assert sorted(path.name for path in folder.iterdir()) == sorted(["bank.json", card["basis_file"], card["rows_file"]])
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["bank.json", card["basis_file"], card["rows_file"]]
+    )
     basis = safetensors.numpy.load_file(folder / card["basis_file"])
     assert {name: (a.shape, a.dtype) for name, a in basis.items()} == {
-        "mean": ((12,), np.float64), "basis": ((12, 5), np.float64), "singular": ((5,), np.float64)
+        "mean": ((12,), np.float64),
+        "basis": ((12, 5), np.float64),
+        "singular": ((5,), np.float64),
     }
     rows = safetensors.numpy.load_file(folder / card["rows_file"])["coefficients"]
     np.testing.assert_array_equal(rows, stored(tmp_path)[0])
@@ -110,7 +117,9 @@ def test_a_bank_that_is_there_is_kept(tmp_path: Path) -> None:
         ({}, {"name": "others"}, "provenance.source is 'made up', expected 'others'"),
     ],
 )
-def test_another_bank_is_refused(tmp_path: Path, changes: dict[str, object], dataset: dict[str, object], message: str) -> None:
+def test_another_bank_is_refused(
+    tmp_path: Path, changes: dict[str, object], dataset: dict[str, object], message: str
+) -> None:
     """Naming both sides, the folder, and the way out."""
     make(tmp_path, decaying())
     other = Features(**{"path": tmp_path, "rows": decaying()} | dataset)  # type: ignore[arg-type]
@@ -146,7 +155,9 @@ def test_features_no_bank_can_be_made_of(tmp_path: Path, rows: np.ndarray, rank:
 
 
 @pytest.mark.parametrize("step", ["write_rows", "write_basis", "write_card"])
-def test_an_interrupted_build_leaves_no_bank(tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_build_leaves_no_bank(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever was written is not a bank, and the next build makes a whole one."""
 
     def die(*_: object) -> None:

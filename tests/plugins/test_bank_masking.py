@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-
-from genmem.draws import Draws
 from genmem_bank import SvdBankConfig
 from genmem_bank.masking import mask_rows
+
+from genmem.draws import Draws
 
 COUNT, WIDTH = 4000, 50
 ROWS = torch.full((COUNT, WIDTH), 0.5)
 
 
-def masked(mask: str, ratio: float, rule: str = "exact", name: str = "enc", start: int = 0, stop: int = COUNT) -> torch.Tensor:
+def masked(
+    mask: str, ratio: float, rule: str = "exact", name: str = "enc", start: int = 0, stop: int = COUNT
+) -> torch.Tensor:
     """Constant rows under a mask."""
     return mask_rows(ROWS[start:stop], mask, ratio, rule, Draws(0, torch.arange(start, stop)), name)  # type: ignore[arg-type]
 
@@ -69,7 +71,11 @@ def test_each_sample_has_its_own_mask(mask: str) -> None:
 def test_nothing_to_mask() -> None:
     """The rows themselves."""
     assert torch.equal(masked("none", 0.4), ROWS)
-    assert all(torch.equal(masked(mask, 0.0, rule), ROWS) for mask in ("zero", "random", "noise") for rule in ("exact", "independent"))
+    assert all(
+        torch.equal(masked(mask, 0.0, rule), ROWS)
+        for mask in ("zero", "random", "noise")
+        for rule in ("exact", "independent")
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,17 @@ import pytest
 import scipy.special
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
-from genmem.contracts import Facts, Objective, Step
-from genmem.draws import Draws
-from genmem.testing import ListMemory, check_objective, example_step
 from genmem_repulsor import RepulsorConfig
 from genmem_repulsor.heads import RandomProjection
 from genmem_repulsor.queue import Queue
 from genmem_repulsor.repulsor import Repulsor, repel_within
 from genmem_repulsor.sphere import uniform_floor
 from synchronisation import no_host_synchronisation
+from torch import Tensor
+
+from genmem.contracts import Facts, Objective, Step
+from genmem.draws import Draws
+from genmem.testing import ListMemory, check_objective, example_step
 
 BATCH, WIDTH, DEPTH = 32, 8, 4
 
@@ -111,7 +111,9 @@ def test_value_and_gradient_are_the_definition(temperature: float) -> None:
     assert float(metrics["mean_query"]) == pytest.approx(float(q.detach().mean(0).norm()), rel=1e-5)
 
 
-@pytest.mark.parametrize(("temperature", "floor"), [(0.05, 1.544), (0.07, 0.792), (0.1, 0.3895), (0.2, 0.0976), (0.5, 0.0156)])
+@pytest.mark.parametrize(
+    ("temperature", "floor"), [(0.05, 1.544), (0.07, 0.792), (0.1, 0.3895), (0.2, 0.0976), (0.5, 0.0156)]
+)
 def test_floor(temperature: float, floor: float) -> None:
     """[13] The reference's table for d = 128, and SciPy's 0F1 at other widths."""
     assert uniform_floor(128, temperature) == pytest.approx(floor, abs=5e-4)

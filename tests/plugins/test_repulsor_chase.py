@@ -5,13 +5,13 @@ from __future__ import annotations
 import attrs
 import pytest
 import torch
+from genmem_repulsor import RepulsorConfig
+from genmem_repulsor.queue import Queue
+from genmem_repulsor.repulsor import repel_within
 from torch import Tensor, nn
 
 from genmem.contracts import Facts, Prediction, Step
 from genmem.testing import example_step
-from genmem_repulsor import RepulsorConfig
-from genmem_repulsor.queue import Queue
-from genmem_repulsor.repulsor import repel_within
 
 BATCH, WIDTH, SAMPLES, AGE = 64, 32, 1024, 256
 
@@ -22,8 +22,23 @@ def run(w_batch: float, steps: int) -> tuple[float, float]:
     The true loss is the same functional over the whole data set with fresh features.
     """
     torch.manual_seed(0)
-    config = RepulsorConfig(memory="queue", tap=1, temperature=0.5, w_batch=w_batch, w_bank=1.0, group=BATCH, head="linear", min_fill=1)
-    facts = Facts(sample_shape=(2, 4, 4), output_channels=2, batch=BATCH, memory_widths={"queue": WIDTH}, tap_widths={1: 64})
+    config = RepulsorConfig(
+        memory="queue",
+        tap=1,
+        temperature=0.5,
+        w_batch=w_batch,
+        w_bank=1.0,
+        group=BATCH,
+        head="linear",
+        min_fill=1,
+    )
+    facts = Facts(
+        sample_shape=(2, 4, 4),
+        output_channels=2,
+        batch=BATCH,
+        memory_widths={"queue": WIDTH},
+        tap_widths={1: 64},
+    )
     objective = config.build(facts)
     network = nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 64))
     data, queue, keep = torch.randn(SAMPLES, 16), Queue(AGE * BATCH, WIDTH), torch.tensor(True)
