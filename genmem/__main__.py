@@ -2,4 +2,6 @@
 
 from genmem.cli import main
 
-main(prog_name="genmem")
+# The processes of --nproc import this module anew.
+if __name__ == "__main__":
+    main(prog_name="genmem")

@@ -15,12 +15,11 @@ def resolve(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(name)
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, False):
+    if not there.get(name.partition(":")[0], False):
         found = ", ".join(sorted(kind for kind, usable in there.items() if usable))
         raise ValueError(f'train.device = "{name}", but this machine offers {found}; or say "auto"')
-    return device
+    return torch.device(name)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -58,10 +58,8 @@ class Draws:
         """(B, count) 32-bit words in int64."""
         blocks = torch.arange((count + 3) // 4, device=self.index_B.device)[None, :]
         index = self.index_B[:, None]
-        counter = torch.broadcast_tensors(
-            blocks, self.round_B[:, None] & _WORD, index & _WORD, (index >> 32) & _WORD
-        )
-        out = torch.stack(philox(counter, key_of(self.seed, purpose)), -1)  # type: ignore[arg-type]
+        counter = (blocks, self.round_B[:, None] & _WORD, index & _WORD, (index >> 32) & _WORD)
+        out = torch.stack(philox(counter, key_of(self.seed, purpose)), -1)
         return out.flatten(1)[:, :count]
 
     def uniform(self, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:

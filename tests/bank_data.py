@@ -8,10 +8,10 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
-from genmem_bank import SvdBankConfig
-from genmem_bank.store import SvdBank
 
 from genmem.contracts import Batch, Facts
+from genmem_bank import SvdBankConfig
+from genmem_bank.store import SvdBank
 
 FACTS = Facts(sample_shape=(1, 2, 2), output_channels=1)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import attrs
 import numpy as np
-from genmem_encoders import PixelTokenizerConfig
 
 from genmem.contracts import LatentSpec, Source, SourceConfig, Split, Tokenizer, TokenizerConfig
 from genmem.data.files import hash_file
@@ -19,6 +18,7 @@ from genmem.data.manifest import Component, Feature, FittedEncoder, Manifest
 from genmem.data.shards import ShardSet
 from genmem.data.writer import describe_shard, write_shard
 from genmem.recipe.tables import DataTable, Seat
+from genmem_encoders import PixelTokenizerConfig
 
 DIES_AT = "FAKE_SOURCE_DIES_AT"
 """Environment: the process is killed when it has read so many pictures."""

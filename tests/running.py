@@ -56,7 +56,11 @@ def trainer_of(recipe: Recipe, messages: list[str] | None = None) -> Trainer:
 def tensors_of(trainer: Trainer) -> dict[str, torch.Tensor]:
     """Every tensor of its checkpoint, by group and name."""
     groups = trainer.checkpoint().tensors
-    return {f"{group}/{name}": value.clone() for group, tensors in groups.items() for name, value in tensors.items()}
+    return {
+        f"{group}/{name}": value.clone()
+        for group, tensors in groups.items()
+        for name, value in tensors.items()
+    }
 
 
 def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], atol: float = 0.0) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from click.testing import CliRunner
+
 from genmem_bench import negatives
 from genmem_bench.allocations import highest, peak_bytes
 from genmem_bench.commands import bench

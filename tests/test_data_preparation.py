@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 from data_fakes import FakeSource, FakeSourceConfig, MomentsTokenizer, MomentsTokenizerConfig, table
-from genmem_encoders import PcaConfig, PixelEncoderConfig, PixelTokenizerConfig, RandomConvConfig
 
 from genmem.contracts import Source, Split
 from genmem.data.dataset import Dataset
@@ -25,6 +24,7 @@ from genmem.data.errors import DataError
 from genmem.data.preparation import prepare
 from genmem.data.stream import Stream
 from genmem.recipe.tables import Seat
+from genmem_encoders import PcaConfig, PixelEncoderConfig, PixelTokenizerConfig, RandomConvConfig
 
 ENCODERS = {"pca": Seat("pca", PcaConfig(width=4)), "flat": Seat("pixels", PixelEncoderConfig())}
 
@@ -138,7 +138,7 @@ def test_preparing_again_changes_nothing_and_reads_no_picture(
         ),
         (
             {"encoder": {"new": Seat("pca", PcaConfig(width=4))}},
-            "data.encoder.new = none",
+            "data.encoder.new = nothing",
             'pca {"width": 4}',
         ),
         ({"tokenizer": Seat("moments", MomentsTokenizerConfig())}, "data.tokenizer = pixels", "moments"),

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from genmem_digits import DigitsConfig, genmem_sources
-from genmem_digits import source as digits
-from genmem_encoders import PcaConfig, PixelTokenizerConfig
 
 from genmem.contracts import Source, Split
 from genmem.data.preparation import prepare
 from genmem.recipe.tables import DataTable, Seat
+from genmem_digits import DigitsConfig, genmem_sources
+from genmem_digits import source as digits
+from genmem_encoders import PcaConfig, PixelTokenizerConfig
 
 PUBLISHED = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 """Pictures of each class, from the set's own description (optdigits.names, test part)."""

@@ -62,7 +62,7 @@ def test_moments_are_those_of_the_distributions():
     assert abs(normal.pow(4).mean().item() - 3) * (count / 96) ** 0.5 < 5
     assert abs((normal[:, 0] * normal[:, 2]).mean().item()) * 200_000**0.5 < 5
     uniform = draws.uniform("u", (4,)).double()
-    assert 0 <= uniform.min().item() and uniform.max().item() < 1
+    assert uniform.min().item() >= 0 and uniform.max().item() < 1
     assert abs(uniform.mean().item() - 0.5) * (12 * count) ** 0.5 < 5
 
 

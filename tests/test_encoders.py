@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from genmem_digits import DigitsConfig
-from genmem_encoders import PcaConfig, PixelEncoderConfig, PixelTokenizerConfig, RandomConvConfig, pca
 
 from genmem.contracts import EncoderConfig
 from genmem.draws import Draws
+from genmem_digits import DigitsConfig
+from genmem_encoders import PcaConfig, PixelEncoderConfig, PixelTokenizerConfig, RandomConvConfig, pca
 
 SHAPES = [(8, 8, 1), (8, 8, 3), (9, 17, 1), (32, 32, 3), (64, 80, 3)]
 ENCODERS = [PixelEncoderConfig(), PcaConfig(width=3), RandomConvConfig()]

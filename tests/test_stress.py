@@ -66,9 +66,7 @@ def losses(trainer, steps=3):
 
 
 def test_two_times_and_a_jacobian_vector_product_with_taps(data):
-    trainer = trainer_of(
-        stressed(data, MEAN, "--backbone.span=true", "--backbone.attention=math")
-    )
+    trainer = trainer_of(stressed(data, MEAN, "--backbone.span=true", "--backbone.attention=math"))
     assert all(torch.isfinite(torch.tensor(list(values.values()))).all() for values in losses(trainer))
     assert trainer.images_seen == 96 and trainer.guard.skipped == 0
 

@@ -54,7 +54,9 @@ def test_accumulation_gives_the_same_weights_ema_and_queue(data, micro):
 
 
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counter(data):
-    poison = f'[objective.poison]\nuse = "poison"\nweight = 1.0\nsample = {_a_sample_of_the_second_step(data)}'
+    poison = (
+        f'[objective.poison]\nuse = "poison"\nweight = 1.0\nsample = {_a_sample_of_the_second_step(data)}'
+    )
     poisoned = small_recipe(data, tables=poison, plugins=[STRESS])
     messages: list[str] = []
     trainer = trainer_of(poisoned, messages)
@@ -94,7 +96,14 @@ def test_an_inactive_objective_is_not_computed_and_its_parameters_do_not_move(da
         assert torch.equal(value, before[name])
         assert value not in trainer.optimization.adamw.state
     table = recipe.objective["repel"]
-    assert [table.weight_at(seen) / table.weight for seen in (0, 95, 96, 128, 160, 10**6)] == [0, 0, 0, 0.5, 1, 1]
+    assert [table.weight_at(seen) / table.weight for seen in (0, 95, 96, 128, 160, 10**6)] == [
+        0,
+        0,
+        0,
+        0.5,
+        1,
+        1,
+    ]
     run_steps(trainer, 2)
     moved = [not torch.equal(v, before[n]) for n, v in trainer.assembly.objective["repel"].named_parameters()]
     assert any(moved)
@@ -139,7 +148,9 @@ def test_what_is_exported_for_sampling_is_the_plain_backbone(data, tmp_path):
     for name in ("ema", "online"):
         weights = checkpoints.weights(path, name)
         expected = plain.assembly.backbone.state_dict()
-        assert {key: value.shape for key, value in weights.items()} == {k: v.shape for k, v in expected.items()}
+        assert {key: value.shape for key, value in weights.items()} == {
+            k: v.shape for k, v in expected.items()
+        }
 
 
 @pytest.mark.parametrize(

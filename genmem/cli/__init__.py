@@ -88,13 +88,16 @@ class Commands(click.Group):
                 formatter.write_dl([(name, command.get_short_help_str()) for name, command in offered])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; what is the user's to mend is shown without a traceback."""
-        from genmem.recipe.errors import RecipeError
+        """Run a command; what is the user's to mend is shown without a traceback.
 
+        `GENMEM_STRICT=1` lets the traceback through.
+        """
         try:
             return super().invoke(ctx)
-        except (RecipeError, PluginError) as error:
-            if isinstance(error, PluginError) and is_strict():
+        except BrokenPipeError:  # `| head` is no error; click ends quietly
+            raise
+        except (PluginError, ValueError, OSError, ArithmeticError) as error:
+            if is_strict():
                 raise
             raise Refusal(str(error)) from error
 

@@ -8,6 +8,9 @@ from genmem.host import Catalog, Plugin
 from genmem.host.errors import PluginError
 
 
+WIDE = 10_000
+
+
 class Row(NamedTuple):
     """One line: a component, a command, or a plugin that offers nothing because of its status."""
 
@@ -89,6 +92,6 @@ def show(catalog: Catalog) -> None:
     for row in rows_of(catalog):
         table.add_row(*map(Text, row), style="red" if row.status in ("broken", "clash") else None)
     console = Console()
-    if not console.is_terminal:  # one row, one line, for grep
-        console = Console(width=max(120, console.measure(table).maximum))
+    if not console.is_terminal:  # a row is a line, for grep
+        console = Console(width=WIDE)
     console.print(table)

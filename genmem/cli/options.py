@@ -78,13 +78,14 @@ class RecipeArgument(click.Argument):
         if ctx.resilient_parsing:
             return recipes if self.several else ""
         if not recipes:
-            raise click.MissingParameter(ctx=ctx, param=self)
+            raise click.UsageError("a recipe is wanted: a file, or the name of a shipped one", ctx)
         if len(recipes) > 1 and not self.several:
             raise click.UsageError(f"one recipe is wanted, got {len(recipes)}: {' '.join(recipes)}", ctx)
         return recipes if self.several else recipes[0]
 
 
 def _require_override(option: str, ctx: click.Context) -> None:
+    from genmem.host import did_you_mean
     from genmem.recipe.overrides import is_override
 
     name = option.partition("=")[0]
@@ -93,4 +94,4 @@ def _require_override(option: str, ctx: click.Context) -> None:
     if "." in name:
         raise click.UsageError(f"an override is written {name}=VALUE, in one word", ctx)
     known = [text for parameter in ctx.command.get_params(ctx) for text in parameter.opts]
-    raise click.NoSuchOption(name, possibilities=[text for text in known if text.startswith("-")], ctx=ctx)
+    raise click.UsageError(f"there is no option {name}{did_you_mean(name, known)}", ctx)

@@ -16,7 +16,7 @@ import torch
 from genmem.contracts import Encoder, EncoderConfig, LatentSpec, Split, Tokenizer
 from genmem.data.errors import DataError
 from genmem.data.fields import SAMPLE, member_of
-from genmem.data.latents import restore_latent
+from genmem.data.latents import Restoration
 from genmem.data.manifest import MANIFEST, Component, Manifest
 from genmem.data.settings import describe_settings
 from genmem.data.shards import ShardSet
@@ -111,7 +111,7 @@ class Dataset:
     def pictures(self, split: Split, numbers: Sequence[int] | np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
         """uint8 (B, H, W, C): these samples, plain view, decoded."""
         stored = self._shards[split].read("x", np.asarray(numbers, np.int64))
-        return tokenizer.decode(restore_latent(torch.from_numpy(stored), self.spec))
+        return tokenizer.decode(Restoration(self.spec)(torch.from_numpy(stored)))
 
     def encoder(self, name: str, config: EncoderConfig) -> Encoder:
         """The encoder that made a feature, as it was fitted for this set.

@@ -9,18 +9,24 @@ from genmem.contracts import LatentSpec
 from genmem.draws import Draws
 
 
-def restore_latent(stored: Tensor, spec: LatentSpec, draws: Draws | None = None) -> Tensor:
-    """x = stored · scale + shift, (B, C, H, W) fp32.
+class Restoration:
+    """x = stored · scale + shift, for one spec on one device."""
 
-    Args:
-        stored: (B, C, H, W), or (B, 2C, H, W) for moments: mean and deviation.
-        spec: The form it was stored in.
-        draws: Draw the posterior with these; without, its mean is taken.
-    """
-    x = stored.float()
-    if spec.moments:
-        mean, deviation = x.chunk(2, 1)
-        x = mean if draws is None else mean + deviation * draws.normal("posterior", tuple(mean.shape[1:]))
-    scale = torch.tensor(spec.scale, device=x.device).view(1, -1, 1, 1)
-    shift = torch.tensor(spec.shift, device=x.device).view(1, -1, 1, 1)
-    return x * scale + shift
+    def __init__(self, spec: LatentSpec, device: torch.device | str = "cpu") -> None:
+        """Keep scale and shift on the device, so that no step has to wait for them."""
+        self.spec = spec
+        self._scale = torch.tensor(spec.scale, device=device).view(1, -1, 1, 1)
+        self._shift = torch.tensor(spec.shift, device=device).view(1, -1, 1, 1)
+
+    def __call__(self, stored: Tensor, draws: Draws | None = None) -> Tensor:
+        """(B, C, H, W) fp32.
+
+        Args:
+            stored: (B, C, H, W), or (B, 2C, H, W) for moments: mean and deviation.
+            draws: Draw the posterior with these; without, its mean is taken.
+        """
+        x = stored.float()
+        if self.spec.moments:
+            mean, deviation = x.chunk(2, 1)
+            x = mean if draws is None else mean + deviation * draws.normal("posterior", mean.shape[1:])
+        return x * self._scale + self._shift

@@ -74,7 +74,7 @@ def refuse_mismatch(data: DataTable, dataset: Dataset) -> None:
 
 def _refuse(data: DataTable, key: str, found: Component | None, asked: Component) -> None:
     if found != asked:
-        raise DataError(_explain(data, key, str(found or "none"), str(asked)))
+        raise DataError(_explain(data, key, str(found or "nothing"), str(asked)))
 
 
 def _explain(data: DataTable, key: str, found: str, asked: str) -> str:

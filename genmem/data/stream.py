@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genmem.contracts import Batch, LatentSpec, MemoryStore
-from genmem.data.latents import restore_latent
+from genmem.data.latents import Restoration
 from genmem.data.order import Order, rank_slice
 from genmem.data.shards import ShardSet
 from genmem.draws import Draws
@@ -71,8 +71,8 @@ class Stream:
             window: Shards whose samples are permuted together; all if absent.
 
         Raises:
-            ValueError: Sizes that do not divide, with those that would; more views than there are.
-            KeyError: A feature that the set does not have.
+            ValueError: Sizes that do not divide, with those that would; more views than there are;
+                a feature that the set does not have.
         """
         self.shards, self.spec, self.seed, self.batch = shards, spec, seed, batch
         self.rank, self.world, self.device = rank, world, torch.device(device)
@@ -81,6 +81,7 @@ class Stream:
         self.memories = dict(memories or {})
         self.micro_batch = _check_micro(len(rank_slice(0, batch, rank, world)), micro_batch)
         self._check_offer()
+        self._restore = Restoration(spec, self.device)
         self.order = Order(shards.counts, seed=seed, window=window)
         self.workers = workers
         self._pool = ThreadPoolExecutor(workers, "read-ahead") if workers else None
@@ -112,7 +113,7 @@ class Stream:
             )
         for name in self.features:
             if name not in self.shards.features:
-                raise KeyError(
+                raise ValueError(
                     f"{self.shards.folder}: no feature {name!r}; there are {list(self.shards.features)}"
                 )
 
@@ -154,7 +155,7 @@ class Stream:
         if draws is not None:
             draws = Draws(draws.seed, self._put(draws.index_B), self._put(draws.round_B))
         return Batch(
-            x=restore_latent(self._put(rows.stored), self.spec, draws),
+            x=self._restore(self._put(rows.stored), draws),
             label_B=self._put(rows.label_B),
             index_B=self._put(rows.index_B),
             view_B=self._put(rows.view_B),

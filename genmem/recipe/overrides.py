@@ -39,10 +39,10 @@ def parse_override(text: str) -> Override | None:
 def parse_value(text: str) -> Any:
     """The value by TOML's grammar; what is no TOML is text, and so are dates."""
     try:
-        parsed = tomli.loads(f"value = {text}")
+        parsed = tomli.loads(f"inline = {{value = {text}}}")["inline"]
     except tomli.TOMLDecodeError:
         return text
-    value = parsed["value"]
+    value = parsed.get("value")
     dated = isinstance(value, (datetime.date, datetime.time))
     return text if dated or len(parsed) > 1 else value
 

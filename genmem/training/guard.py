@@ -10,7 +10,7 @@ PATIENCE = 20
 """Skipped steps in a row after which a run stops."""
 
 
-class Diverged(RuntimeError):
+class Diverged(ArithmeticError):
     """Too many steps in a row had a loss or gradient that is not finite."""
 
 

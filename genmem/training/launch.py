@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,13 +40,34 @@ def spawn(target: Callable[..., None], arguments: tuple[Any, ...], processes: in
     threads = max(1, torch.get_num_threads() // processes)
     # When one process fails the others lose their peer and fail too; the first to say so is the cause.
     failures = get_context("spawn").SimpleQueue()
+    settings = (target, arguments, processes, _free_port(), threads, failures)
+    context = start_processes(  # type: ignore[no-untyped-call]
+        _enter, settings, nprocs=processes, join=False
+    )
     try:
-        start_processes(
-            _enter, (target, arguments, processes, _free_port(), threads, failures), nprocs=processes
-        )
+        with _signals_left_to(context.processes):
+            while not context.join():
+                pass
     except (ProcessRaisedException, ProcessExitedException) as error:
         rank, cause = (error.error_index, str(error)) if failures.empty() else failures.get()
         raise ValueError(f"process {rank}: {cause}") from error
+
+
+@contextmanager
+def _signals_left_to(processes: list[Any]) -> Iterator[None]:
+    """Ctrl-C reaches every process by itself; SIGTERM, sent to this one alone, is passed on."""
+
+    def pass_on(number: int, frame: object) -> None:
+        for process in processes:
+            if process.is_alive():
+                os.kill(process.pid, number)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, pass_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
 
 
 def _enter(
@@ -68,7 +90,8 @@ def _enter(
     try:
         target(*arguments)
     except Exception as error:
-        failures.put((rank, str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"))
+        named = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        failures.put((rank, named))
         raise
 
 

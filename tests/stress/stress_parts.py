@@ -164,7 +164,9 @@ class Teacher(nn.Module):
         seen = step.again(x_t, t, step.cond, taps=(self.tap,), until=self.tap, weights=self.weights)
         assert not seen.hidden[self.tap].requires_grad
         student = step.prediction.hidden[self.tap]
-        return Objective(1 - F.cosine_similarity(student.float(), seen.hidden[self.tap].float(), dim=-1).mean())
+        return Objective(
+            1 - F.cosine_similarity(student.float(), seen.hidden[self.tap].float(), dim=-1).mean()
+        )
 
 
 class TwoMemories(nn.Module):
