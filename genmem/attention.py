@@ -66,7 +66,7 @@ def closest(q_BE: Tensor, chunks: Iterable[Chunk], k: int) -> tuple[Tensor, Tens
     seen = 0
     with torch.no_grad(), torch.autocast(q_BE.device.type, enabled=False):
         for chunk in chunks:
-            logits_BN = _inner_products(q_BE.float(), chunk, None)[0]
+            logits_BN, _, _ = _mask(q_BE.float(), chunk, None)
             number_N = torch.arange(seen, seen + logits_BN.shape[1], device=q_BE.device)
             seen += logits_BN.shape[1]
             product_BK = torch.cat([product_BK, logits_BN], 1)
@@ -120,7 +120,10 @@ def _stream(q_BE: Tensor, chunks: Iterable[Chunk], ids_B: Tensor | None) -> _Pas
 
 def _take(seen: _Pass, q_BE: Tensor, chunk: Chunk, ids_B: Tensor | None) -> _Pass:
     """The pass after one more chunk (online softmax)."""
-    logits_BN, keys_NE, count_B = _inner_products(q_BE, chunk, ids_B)
+    multiply = _compact if _on_host(q_BE) else _mask
+    logits_BN, keys_NE, count_B = multiply(q_BE, chunk, ids_B)
+    if logits_BN.shape[1] == 0:
+        return seen
     high_B = torch.maximum(seen.high_B, logits_BN.amax(1))
     # Nothing has counted yet where the largest term is -inf; exp(-inf - 0) = 0 then.
     level_B = high_B.masked_fill(high_B == -torch.inf, 0.0)
@@ -134,8 +137,25 @@ def _take(seen: _Pass, q_BE: Tensor, chunk: Chunk, ids_B: Tensor | None) -> _Pas
     )
 
 
-def _inner_products(q_BE: Tensor, chunk: Chunk, ids_B: Tensor | None) -> tuple[Tensor, Tensor, Tensor | int]:
-    """Logits (B, N), -inf where hidden; the keys in the queries' precision; rows that count."""
+class _Products(NamedTuple):
+    """The inner products of one chunk."""
+
+    logits_BN: Tensor
+    """-inf where a row does not count."""
+
+    keys_NE: Tensor
+    """The rows, in the queries' precision, all finite where they count."""
+
+    count_B: Tensor | int
+    """Rows that count."""
+
+
+def _on_host(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
+
+
+def _mask(q_BE: Tensor, chunk: Chunk, ids_B: Tensor | None) -> _Products:
+    """By masks over everything: no size depends on a value, so the host waits for nothing."""
     keys_NE = chunk.keys_NE.to(q_BE.dtype)
     hidden_BN = _hidden(chunk, ids_B)
     if chunk.valid_N is not None:
@@ -143,8 +163,9 @@ def _inner_products(q_BE: Tensor, chunk: Chunk, ids_B: Tensor | None) -> tuple[T
         keys_NE = torch.where(chunk.valid_N[:, None], keys_NE, 0.0)
     logits_BN = q_BE @ keys_NE.mT
     if hidden_BN is None:
-        return logits_BN, keys_NE, logits_BN.shape[1]
-    return logits_BN.masked_fill_(hidden_BN, -torch.inf), keys_NE, hidden_BN.logical_not().sum(1)
+        return _Products(logits_BN, keys_NE, len(keys_NE))
+    count_B = hidden_BN.logical_not().sum(1)
+    return _Products(logits_BN.masked_fill_(hidden_BN, -torch.inf), keys_NE, count_B)
 
 
 def _hidden(chunk: Chunk, ids_B: Tensor | None) -> Tensor | None:
@@ -154,3 +175,19 @@ def _hidden(chunk: Chunk, ids_B: Tensor | None) -> Tensor | None:
         return invalid_1N
     own_BN = ids_B[:, None] == chunk.ids_N[None]
     return own_BN if invalid_1N is None else own_BN.logical_or_(invalid_1N)
+
+
+def _compact(q_BE: Tensor, chunk: Chunk, ids_B: Tensor | None) -> _Products:
+    """The same on the host, where looking is free: a third less time, for own rows are few."""
+    keys_NE, ids_N = chunk.keys_NE, chunk.ids_N
+    if chunk.valid_N is not None and not chunk.valid_N.all():
+        keys_NE = keys_NE[chunk.valid_N]
+        ids_N = None if ids_N is None else ids_N[chunk.valid_N]
+    keys_NE = keys_NE.to(q_BE.dtype)
+    logits_BN = q_BE @ keys_NE.mT
+    if ids_B is None or ids_N is None:
+        return _Products(logits_BN, keys_NE, len(keys_NE))
+    shared = torch.isin(ids_N, ids_B).nonzero()[:, 0]
+    query, place = (ids_B[:, None] == ids_N[shared]).nonzero(as_tuple=True)
+    logits_BN[query, shared[place]] = -torch.inf
+    return _Products(logits_BN, keys_NE, len(keys_NE) - torch.bincount(query, minlength=len(q_BE)))

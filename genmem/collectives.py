@@ -27,9 +27,9 @@ def gather(rows: Tensor) -> Tensor:
     """All ranks' rows (N, …) as (world · N, …), without gradient."""
     if world_size() == 1:
         return rows
-    out = rows.new_empty(world_size() * rows.shape[0], *rows.shape[1:])
-    dist.all_gather_into_tensor(out, rows.contiguous())
-    return out
+    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
 
 
 def gather_with_gradient(rows: Tensor) -> Tensor:

@@ -19,9 +19,17 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from genmem import attention
 from genmem.attention import Chunk, closest, log_sum_exp
 
 B, N, E = 6, 50, 8
+
+
+@pytest.fixture(params=["on the host", "as on an accelerator"], autouse=True)
+def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to leave rows out are tested by everything here."""
+    monkeypatch.setattr(attention, "_on_host", lambda tensor: request.param == "on the host")
+    return str(request.param)
 
 
 def unit(count: int, width: int = E, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:

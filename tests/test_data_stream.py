@@ -214,9 +214,7 @@ def test_a_reading_thread_that_fails_is_heard(shards: ShardSet) -> None:
         ({"features": ["far"]}, "no feature 'far'; there are \\['near'\\]"),
     ],
 )
-def test_what_does_not_fit_is_refused(
-    shards: ShardSet, changes: dict[str, Any], message: str
-) -> None:
+def test_what_does_not_fit_is_refused(shards: ShardSet, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Stream(shards, SPEC, **({"seed": 0, "batch": 12} | changes))
 

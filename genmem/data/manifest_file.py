@@ -63,10 +63,11 @@ def _check_manifest(table: JsonTable, manifest: Manifest) -> None:
     for name, feature in manifest.features.items():
         if feature.encoder not in manifest.encoders:
             raise table.error(f"features.{name}.encoder", f"no encoder is named {feature.encoder!r}")
-    names = [shard.name for shard in manifest.shards]
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise table.error(f"shards[{i}].name", f"{name!r} is listed twice")
+    seen: set[str] = set()
+    for i, shard in enumerate(manifest.shards):
+        if shard.name in seen:
+            raise table.error(f"shards[{i}].name", f"{shard.name!r} is listed twice")
+        seen.add(shard.name)
 
 
 def _read_component(table: JsonTable) -> Component:

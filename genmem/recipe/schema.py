@@ -6,6 +6,7 @@ is required stands in a second tree, which holds only for recipes without `exten
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import attrs
@@ -75,7 +76,7 @@ class Properties:
         shapes = {field: shape_of(field) for field in fields_of(cls)}
         return {
             key_of(field): {
-                **({"description": said[field.name]} if field.name in said else {}),
+                **_described(said.get(field.name) or _default_description(shape)),
                 **self._shape(shape),
                 **default_schema(default_of(field)),
             }
@@ -112,6 +113,22 @@ class Properties:
                 "unevaluatedProperties": False,
             },
         }
+
+
+def _described(text: str) -> Schema:
+    return {"description": text} if text else {}
+
+
+def _default_description(shape: Shape) -> str:
+    """What is said of a field that says nothing itself."""
+    match shape.how:
+        case "seat":
+            return f"The {shape.of}."
+        case "seats":
+            return f"A {shape.of} in each of these tables, whose names you choose."
+        case "table" | "tables":
+            return inspect.cleandoc(shape.of.__doc__ or "").partition("\n")[0]
+    return ""
 
 
 def _named(table: Schema) -> Schema:

@@ -108,7 +108,7 @@ def _median_distance(rows_ND: Tensor) -> float:
 
 
 def _read_labels(labels: np.ndarray | Tensor, count: int, num_classes: int) -> Tensor:
-    labels_N = torch.as_tensor(labels).cpu()
+    labels_N = torch.from_numpy(np.array(labels)) if isinstance(labels, np.ndarray) else labels.cpu()
     if labels_N.is_floating_point() or labels_N.dtype == torch.bool:
         raise TypeError(f"labels must be integers, got {labels_N.dtype}")
     if labels_N.shape != (count,):

@@ -16,7 +16,7 @@ from genmem.draws import Draws
 from genmem.sampling.gallery import Gallery, Tick, generate
 from genmem.sampling.generator import Generator
 from genmem.scoring.evaluation import Evaluation
-from genmem.scoring.table import Cell, Column, Row, ScoreTable
+from genmem.scoring.table import NOT_APPLICABLE, Cell, Column, Row, ScoreTable
 
 Scores = dict[str, float]
 
@@ -130,7 +130,7 @@ def _table(
     columns = [Column(key=f"fd/{name}", title=f"Fréchet, {name}") for name in evaluation.spaces]
     lookup = evaluation.recipe.evaluate.copies
     if lookup:
-        columns.append(Column(key=f"energy/{lookup}", title="energy", digits=4))
+        columns.append(Column(key=f"energy/{lookup}", title="energy", digits=4, multiples=False))
         columns.append(Column(key="labels", title="labels", better="higher", unit="share", digits=1))
         columns.append(Column(key="nearest", title="nearest", better="neither", digits=2))
         columns.append(Column(key="copies", title="copies", unit="share", digits=1))
@@ -138,7 +138,7 @@ def _table(
         Row(
             name=name,
             cells={
-                c.key: Cell.of(scores[c.key]) if c.key in scores else Cell(None, "does not apply")
+                c.key: Cell.of(scores[c.key]) if c.key in scores else Cell(None, NOT_APPLICABLE)
                 for c in columns
             },
             floor=floors.get(name, {}),

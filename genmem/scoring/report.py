@@ -22,6 +22,13 @@ from genmem.scoring.table import ScoreTable
 if TYPE_CHECKING:
     from genmem.training.folder import RunFolder
 
+LEGEND = {
+    "labels": "share that a classifier fitted on training pictures gives the label asked for",
+    "nearest": "mean distance to the nearest training picture",
+    "copies": "share nearer to a training picture than 99 % of held-out pictures are to theirs",
+}
+"""What column titles do not say by themselves."""
+
 SHOWN = 64
 """Samples in a picture grid."""
 
@@ -99,7 +106,11 @@ def show(folder: RunFolder, console: Console) -> None:
     """Print what `finish` wrote."""
     record = json.loads(folder.scores.read_text())
     console.print()
-    console.print(ScoreTable.from_json(record["table"]))
+    table = ScoreTable.from_json(record["table"])
+    console.print(table)
+    for column in table.columns:
+        if column.key in LEGEND:
+            console.print(f"{column.title}: {LEGEND[column.key]}", highlight=False, soft_wrap=True)
     run = "  ".join(f"{name} {_number(value)}" for name, value in record["run"].items())
     console.print(f"{record['images']:,} images seen  {run}", highlight=False, soft_wrap=True)
     for name, path in record["pictures"].items():

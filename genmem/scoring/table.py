@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Better = Literal["lower", "higher", "neither"]
 Unit = Literal["number", "share"]
 ABSENT = "–"
+NOT_APPLICABLE = "does not apply"
+"""The reason that needs no line below the table."""
 _ARROWS: Mapping[str, str] = {"lower": "↓", "higher": "↑", "neither": ""}
 
 
@@ -186,4 +188,4 @@ class ScoreTable:
             row = self[name]
             floors = [f"{c.title} {c.text(row.floor[c.key])}" for c in self.columns if c.key in row.floor]
             yield ", floor ".join([f"{mark} protocol {row.protocol or self.protocol}", *floors])
-        yield from (f"{ABSENT} {reason}" for reason in self.reasons())
+        yield from (f"{ABSENT} {line}" for line in self.reasons() if not line.endswith(NOT_APPLICABLE))

@@ -5,6 +5,7 @@ Shapes: B batch, C H W sample.
 
 from __future__ import annotations
 
+import inspect
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -168,7 +169,10 @@ def _distributed(assembly: nn.Module, device: torch.device) -> nn.Module:
     if collectives.world_size() == 1:
         return assembly
     devices = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(assembly, device_ids=devices, broadcast_buffers=False)
+    # No buffer changes in a forward; torch 2.13 gave the switch a new name.
+    names = inspect.signature(DistributedDataParallel.__init__).parameters
+    switch = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    return DistributedDataParallel(assembly, device_ids=devices, **{switch: False})
 
 
 def _same_fingerprints(before: dict[str, Any], now: dict[str, Any]) -> None:

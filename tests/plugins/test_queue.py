@@ -15,6 +15,7 @@ from genmem_repulsor.queue import Queue
 from synchronisation import no_host_synchronisation
 from torch import Tensor
 
+from genmem import attention
 from genmem.draws import Draws
 from genmem.testing import check_memory
 
@@ -222,10 +223,11 @@ def test_another_width_is_refused() -> None:
         queue.stage(*numbered([1], width=4))
 
 
-def test_the_count_lives_on_the_device() -> None:
+def test_the_count_lives_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """[26] Neither reading nor writing makes the host wait, whatever is kept."""
     queue = fresh(10)
     q, ids = numbered(range(4))
+    monkeypatch.setattr(attention, "_on_host", lambda tensor: False)
     with no_host_synchronisation():
         for keep in (YES, NO, YES, YES):
             queue.attend(q, 1.0, ids)

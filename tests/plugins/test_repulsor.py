@@ -21,6 +21,7 @@ from genmem_repulsor.sphere import uniform_floor
 from synchronisation import no_host_synchronisation
 from torch import Tensor
 
+from genmem import attention
 from genmem.contracts import Facts, Objective, Step
 from genmem.draws import Draws
 from genmem.testing import ListMemory, check_objective, example_step
@@ -251,10 +252,11 @@ def test_a_zero_feature_gives_no_nan() -> None:
     assert bool(value.isfinite()) and gradient is not None and bool(gradient.isfinite().all())
 
 
-def test_no_host_synchronisation() -> None:
+def test_no_host_synchronisation(monkeypatch: pytest.MonkeyPatch) -> None:
     """[26] In a whole step: forward, backward, commit."""
     settings, queue = config(), filled()
     module, step = build(settings), step_with(queue, settings)
+    monkeypatch.setattr(attention, "_on_host", lambda tensor: False)
     with no_host_synchronisation():
         module(step).value.backward()
         queue.commit(torch.tensor(True))
