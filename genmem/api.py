@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from genmem.building import Builder
+from genmem.building import Builder, Shapes
 from genmem.data.dataset import Dataset
 from genmem.data.preparation import prepare
 from genmem.devices import resolve
@@ -63,6 +63,12 @@ class Run:
         """The data set it was trained on."""
         return prepare(self.recipe.data)
 
+    @cached_property
+    def shapes(self) -> Shapes:
+        """Shapes the network was made for, as the checkpoint records them; no data set is needed."""
+        recorded = checkpoints.load_state(self.checkpoint).get("shapes")
+        return Shapes.of_json(recorded) if recorded else shapes_of(self.dataset)
+
     def generator(self, weights: str | None = None) -> Generator:
         """What samples: the backbone alone, with its bank, and no objective.
 
@@ -70,12 +76,12 @@ class Run:
             weights: An EMA's name or "online"; the recipe's `evaluate.weights` if absent.
         """
         recipe = self.recipe
-        builder = Builder(recipe, shapes_of(self.dataset))
+        builder = Builder(recipe, self.shapes)
         memories = builder.memories(self.device)
         backbone = builder.backbone(memories, self.device)
         backbone.load_state_dict(checkpoints.weights(self.checkpoint, weights or recipe.evaluate.weights))
         return generator_of(
-            recipe, backbone.eval(), Conditioner(recipe.condition, memories), self.dataset, self.device
+            recipe, backbone.eval(), Conditioner(recipe.condition, memories), self.shapes, self.device
         )
 
     def sample(self, num: int, *, seed: int = 0, weights: str | None = None) -> Pictures:

@@ -6,24 +6,37 @@ Memories first (they give widths), then the backbone, then objectives.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 import torch
 from torch import nn
 
-from genmem.contracts import Facts, LatentSpec, MemoryStore
+from genmem.contracts import Facts, MemoryStore
 from genmem.recipe.tables import Recipe
 from genmem.training.assembly import Assembly, Conditioner
 
 
 @attrs.frozen(kw_only=True)
 class Shapes:
-    """What the data set fixes."""
+    """What the data set fixes. Checkpoints record it, so that samples need no data set."""
 
-    spec: LatentSpec
+    sample_shape: tuple[int, int, int]
+    """C, H, W."""
+
     num_classes: int
     num_samples: int
     feature_widths: Mapping[str, int] = attrs.field(factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """For a checkpoint's state."""
+        return attrs.asdict(self)
+
+    @classmethod
+    def of_json(cls, recorded: Mapping[str, Any]) -> Shapes:
+        """What a checkpoint recorded."""
+        channels, height, width = recorded["sample_shape"]
+        return cls(**{**recorded, "sample_shape": (channels, height, width)})
 
 
 @attrs.frozen
@@ -70,8 +83,9 @@ class Builder:
         recipe, shapes = self.recipe, self.shapes
         conditioning = recipe.condition.memory
         return Facts(
-            sample_shape=shapes.spec.shape,
-            output_channels=recipe.interpolant.config.output_channels(shapes.spec.shape[0]),
+            sample_shape=shapes.sample_shape,
+            output_channels=recipe.interpolant.config.output_channels(shapes.sample_shape[0]),
+            predicts_velocity=recipe.interpolant.config.predicts_velocity,
             num_classes=self._classes(),
             num_samples=shapes.num_samples,
             batch=recipe.train.batch,

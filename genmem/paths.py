@@ -1,21 +1,27 @@
 """Affine paths x_t = α(t)·x + σ(t)·ε: everything an ordinary interpolant shares.
 
-A subclass gives `coefficients`; mixing, targets, conversions and the regression follow.
+A subclass gives `coefficients`, and `predicts` where the network gives no velocity; mixing, targets,
+conversions and the regression follow.
 Time: t = 0 is data, t = 1 is noise. Shapes: B batch, C H W sample, L tokens.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from genmem.contracts import Coefficients, Conditioning, Regression, Times
+from genmem.contracts import Coefficients, Conditioning, Regression, TimeRange, Times
 
 if TYPE_CHECKING:
     from genmem.contracts.interpolant import Predict
     from genmem.draws import Draws
+
+Target = Literal["velocity", "noise", "score", "x0"]
+"""What a network may be trained to give."""
 
 
 def spread(t: Tensor, like: Tensor) -> Tensor:
@@ -42,37 +48,95 @@ class AffineFields:
 
     variance: Tensor | None = None
 
-    def __init__(self, velocity: Tensor, x_t: Tensor, path: Coefficients) -> None:
-        """Fields of a velocity output at x_t, with the path's coefficients there."""
-        self.velocity = velocity
+    def __init__(self, output: Tensor, x_t: Tensor, path: Coefficients) -> None:
+        """Fields of a network output at x_t, with the path's coefficients there."""
+        self._output = output
         self._x_t = x_t
         self._path = path
 
-    @property
-    def _determinant(self) -> Tensor:
-        a, s, da, ds = self._path
-        return a * ds - da * s
+    @cached_property
+    def velocity(self) -> Tensor:
+        """The output itself."""
+        return self._output
 
-    @property
+    @cached_property
     def noise(self) -> Tensor:
         """ε = (α v - α' x_t) / (α σ' - α' σ)."""
-        a, _, da, _ = self._path
-        return (a * self.velocity - da * self._x_t) / self._determinant
+        a, s, da, ds = self._path
+        return (a * self._output - da * self._x_t) / (a * ds - da * s)
 
-    @property
+    @cached_property
     def data(self) -> Tensor:
         """x = (σ' x_t - σ v) / (α σ' - α' σ)."""
-        _, s, _, ds = self._path
-        return (ds * self._x_t - s * self.velocity) / self._determinant
+        a, s, da, ds = self._path
+        return (ds * self._x_t - s * self._output) / (a * ds - da * s)
 
-    @property
+    @cached_property
     def score(self) -> Tensor:
         """s = -ε / σ (GMem paper, below eq. 5); infinite at t = 0."""
         return -self.noise / self._path.sigma
 
 
+class NoiseFields(AffineFields):
+    """The same from a noise: data is infinite where α = 0."""
+
+    @cached_property
+    def velocity(self) -> Tensor:
+        """v = α' x + σ' ε."""
+        return self._path.d_alpha * self.data + self._path.d_sigma * self.noise
+
+    @cached_property
+    def noise(self) -> Tensor:
+        """The output itself."""
+        return self._output
+
+    @cached_property
+    def data(self) -> Tensor:
+        """x = (x_t - σ ε) / α."""
+        return (self._x_t - self._path.sigma * self.noise) / self._path.alpha
+
+
+class ScoreFields(NoiseFields):
+    """The same from a score."""
+
+    @cached_property
+    def noise(self) -> Tensor:
+        """ε = -σ s."""
+        return -self._path.sigma * self._output
+
+    @cached_property
+    def score(self) -> Tensor:
+        """The output itself."""
+        return self._output
+
+
+class DataFields(NoiseFields):
+    """The same from the data: noise is infinite where σ = 0."""
+
+    @cached_property
+    def noise(self) -> Tensor:
+        """ε = (x_t - α x) / σ."""
+        return (self._x_t - self._path.alpha * self._output) / self._path.sigma
+
+    @cached_property
+    def data(self) -> Tensor:
+        """The output itself."""
+        return self._output
+
+
+READERS: Mapping[Target, type[AffineFields]] = {
+    "velocity": AffineFields,
+    "noise": NoiseFields,
+    "score": ScoreFields,
+    "x0": DataFields,
+}
+
+
 class AffinePath(ABC):
-    """An interpolant on an affine path whose network predicts the velocity."""
+    """An interpolant on an affine path."""
+
+    predicts: Target = "velocity"
+    """What the network gives."""
 
     @abstractmethod
     def coefficients(self, t: Tensor, /) -> Coefficients:
@@ -82,26 +146,42 @@ class AffinePath(ABC):
         """t ~ U(0, 1)."""
         return Times(draws.uniform("time"))
 
+    def limits(self) -> TimeRange:
+        """All of [0, 1]."""
+        return TimeRange()
+
     def mix(self, x: Tensor, noise: Tensor, t: Tensor, /) -> Tensor:
         """x_t = α x + σ ε (GMem paper, eq. 1)."""
         path = self.coefficients(spread(t, x))
         return path.alpha * x + path.sigma * noise
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor, /) -> Tensor:
-        """What the output should be: dx_t/dt = α' x + σ' ε."""
+        """What the output should be: dx_t/dt = α' x + σ' ε, or ε, or -ε / σ, or x."""
+        if self.predicts == "x0":
+            return x
+        if self.predicts == "noise":
+            return noise
         path = self.coefficients(spread(t, x))
+        if self.predicts == "score":
+            return -noise / path.sigma
         return path.d_alpha * x + path.d_sigma * noise
 
+    def weight(self, t: Tensor, /) -> Tensor | None:
+        """Factor on squared errors of the output at t, shaped as t is; None: 1."""
+        return None
+
     def fields(self, output: Tensor, x_t: Tensor, t: Tensor, /) -> AffineFields:
-        """Read a velocity output."""
-        return AffineFields(output, x_t, self.coefficients(spread(t, x_t)))
+        """Read an output as what the network predicts."""
+        return READERS[self.predicts](output, x_t, self.coefficients(spread(t, x_t)))
 
     def regress(
         self, predict: Predict, x: Tensor, noise: Tensor, times: Times, cond: Conditioning, /
     ) -> Regression:
-        """E‖v_θ(x_t, t) - α' x - σ' ε‖², the mean over a sample's elements."""
+        """E w(t)‖f_θ(x_t, t) - target‖², the mean over a sample's elements."""
         x_t = self.mix(x, noise, times.t)
         target = self.target(x, noise, times.t)
         prediction = predict(x_t, times.t, cond)
-        loss_B = (prediction.output - target).square().flatten(1).mean(1)
+        error = (prediction.output - target).square()
+        weight = self.weight(spread(times.t, x))
+        loss_B = (error if weight is None else weight * error).flatten(1).mean(1)
         return Regression(x_t, target, loss_B, prediction)

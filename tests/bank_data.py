@@ -55,9 +55,8 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 def configure(folder: Path, **changes: Any) -> SvdBankConfig:
     """Settings of a bank in `folder`/bank."""
-    return SvdBankConfig(
-        **{"path": str(folder / "bank"), "encoder": "enc", "rank": 12, "mask": "none"} | changes
-    )
+    settings: dict[str, Any] = {"path": str(folder / "bank"), "encoder": "enc", "rank": 12, "mask": "none"}
+    return SvdBankConfig(**settings | changes)
 
 
 def make(folder: Path, rows: np.ndarray, **changes: Any) -> SvdBank:

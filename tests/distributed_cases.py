@@ -12,6 +12,7 @@ from genmem import collectives
 from genmem.sampling.gallery import generate
 from genmem.sampling.generator import generator_of
 from genmem.training.launch import process_group
+from genmem.training.trainer import shapes_of
 
 EXACT = ("--train.batch=64", "--memory.negatives.dtype=fp32")
 MORE = """
@@ -37,7 +38,7 @@ def train_and_save(data: Path, out: Path, *overrides: str) -> None:
         state = tensors_of(trainer)
         backbone = trainer.averages.modules["ema"]
         generator = generator_of(
-            recipe, backbone, trainer.assembly.conditioner, trainer.dataset, trainer.device
+            recipe, backbone, trainer.assembly.conditioner, shapes_of(trainer.dataset), trainer.device
         )
         tokenizer = recipe.data.tokenizer.config.build()
         gallery = generate(generator, tokenizer, 11, seed=5, batch=3)

@@ -52,14 +52,20 @@ def install(
 
 
 def genmem_command(
-    *arguments: str, path: Path | None = None, folder: Path | None = None, env: Mapping[str, str] | None = None
+    *arguments: str,
+    path: Path | None = None,
+    folder: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, with one more folder on `sys.path`."""
     return python("-m", "genmem", *arguments, path=path, folder=folder, env=env)
 
 
 def python(
-    *arguments: str, path: Path | None = None, folder: Path | None = None, env: Mapping[str, str] | None = None
+    *arguments: str,
+    path: Path | None = None,
+    folder: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with genmem importable, and one more folder on `sys.path`."""
     folders = [str(one) for one in (path, ROOT, ROOT / "plugins") if one is not None and one.exists()]
@@ -80,3 +86,11 @@ def listing(path: Path, **env: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     return said
+
+
+def pip_install(source: Path, target: Path) -> None:
+    """Install a distribution into a folder; nothing is downloaded."""
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", "-q", *options, "--target", str(target), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

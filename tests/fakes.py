@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -80,12 +81,15 @@ class SpreadConfig(TappedConfig):
     def build(self, facts: Facts) -> Any: ...
 
 
+QUERIES = Images(0)
+
+
 @attrs.frozen(kw_only=True)
 class PushConfig(ObjectiveConfig):
     """Push away from a memory."""
 
     memory: str
-    queries: Images = Images(0)
+    queries: Images = QUERIES
 
     @property
     def needs(self) -> Mapping[str, frozenset[Ability]]:
@@ -179,6 +183,10 @@ OFFERS: Mapping[str, Mapping[str, type]] = {
 }
 
 
+RECIPE = (Path(__file__).parent / "good_recipe.toml").read_text(encoding="utf-8")
+"""A recipe of these components that is right; bad ones are it with one thing changed."""
+
+
 def plugin(name: str = "fake", distribution: str = "genmem-fake", version: str = "1.0") -> Plugin:
     """A record of a plugin."""
     return Plugin(name=name, module=f"genmem_{name}", distribution=distribution, version=version)
@@ -191,62 +199,5 @@ def loaded(offers: Mapping[str, Any], record: Plugin | None = None) -> Loaded:
 
 
 def fake_catalog() -> Catalog:
-    """One component of most kinds, two objectives and two memories."""
+    """One component of each kind, but two objectives and two memories."""
     return Catalog.of([loaded(OFFERS)])
-
-
-RECIPE = """\
-[data]
-path = "data/pens"
-[data.source]
-use = "pens"
-[data.tokenizer]
-use = "plain"
-[data.encoder.raw]
-use = "raw"
-
-[backbone]
-use = "grid"
-depth = 4
-
-[interpolant]
-use = "straight"
-
-[condition]
-memory = "bank"
-drop = 0.1
-
-[memory.bank]
-use = "shelf"
-[memory.negatives]
-use = "ring"
-rows = 64
-
-[objective.spread]
-use = "spread"
-weight = 0.5
-tap = 2
-[objective.repel]
-use = "push"
-weight = 0.5
-memory = "negatives"
-
-[sampler]
-use = "walk"
-
-[guidance]
-use = "lean"
-
-[train]
-images = "50K"
-batch = 64
-
-[ema.ema]
-decay = 0.999
-
-[evaluate]
-every = 1000
-copies = "raw"
-[evaluate.encoder.raw]
-use = "raw"
-"""

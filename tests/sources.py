@@ -57,7 +57,9 @@ def _imports(body: list[ast.stmt], *, top: bool) -> Iterator[Imported]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0 and node.module, "imports are absolute"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from (Imported(name if _is_module(name) else node.module, node.lineno, top) for name in names)
+            yield from (
+                Imported(name if _is_module(name) else node.module, node.lineno, top) for name in names
+            )
         elif not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
             inner = top and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             for _, value in ast.iter_fields(node):

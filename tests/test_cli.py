@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
-from distributions import ROOT, genmem_command, install
+from distributions import ROOT, genmem_command, install, objective
 
 from genmem import __version__
 from genmem.cli import COMMANDS, main
 from genmem.cli.options import recipe_arguments
 from genmem.host.kinds import OWN_COMMANDS
+from genmem.recipe import RecipeError, load
 
 QUICKSTART = str(ROOT / "recipes" / "quickstart.toml")
 
@@ -114,9 +115,17 @@ def probed(*arguments: str) -> Result:
 def test_overrides_stand_anywhere_and_options_keep_their_meaning(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("")
-    done = probed("--a.b=1", "x.toml", "--steps", "3", "--c.d=e=f g", "--plugin", str(file), "-f", "--guidance=none")
+    done = probed(
+        "--a.b=1", "x.toml", "--steps", "3", "--c.d=e=f g", "--plugin", str(file), "-f", "--guidance=none"
+    )
     assert done.exit_code == 0, done.output
-    assert json.loads(done.output) == ["x.toml", ["--a.b=1", "--c.d=e=f g", "--guidance=none"], ["mine.py"], 3, True]
+    assert json.loads(done.output) == [
+        "x.toml",
+        ["--a.b=1", "--c.d=e=f g", "--guidance=none"],
+        ["mine.py"],
+        3,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -186,21 +195,7 @@ def test_the_table_is_one_line_a_row_where_it_is_no_terminal() -> None:
     assert lines[0].split() == ["kind", "name", "description", "provided", "by", "status"]
 
 
-MINE = """
-import attrs
-from genmem import hookimpl
-from genmem.contracts import ObjectiveConfig
-
-@attrs.frozen(kw_only=True)
-class MineConfig(ObjectiveConfig):
-    "Mine."
-
-    def build(self, facts): ...
-
-@hookimpl
-def genmem_objectives():
-    return {"mine": MineConfig}
-"""
+MINE = objective("mine", "Mine.")
 
 
 def test_a_single_file_from_the_command_line_or_the_recipe(tmp_path: Path) -> None:
@@ -220,11 +215,11 @@ def test_a_single_file_from_the_command_line_or_the_recipe(tmp_path: Path) -> No
 
 
 def test_plugins_a_recipe_names_are_not_run_unasked(tmp_path: Path) -> None:
-    from genmem.recipe import RecipeError, load
-
     (tmp_path / "mine.py").write_text(MINE + f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text('extends = "quickstart"\nplugins = ["mine.py"]\n[objective.mine]\nuse = "mine"\nweight = 1.0\n')
+    recipe.write_text(
+        'extends = "quickstart"\nplugins = ["mine.py"]\n[objective.mine]\nuse = "mine"\nweight = 1.0\n'
+    )
     with pytest.raises(RecipeError) as caught:
         load(recipe, run_plugins=False)
     needs = f"needs the plugin mine.py, which is not run unasked; pass --plugin {tmp_path / 'mine.py'}"

@@ -42,7 +42,7 @@ def test_gathered_gradients_are_those_of_one_process(tmp_path, world):
 
 
 def test_a_rank_that_fails_ends_the_run_and_says_why():
-    with pytest.raises(ValueError, match="^process 1: this rank is at fault"):
+    with pytest.raises(ValueError, match=r"^process 1: this rank is at fault"):
         spawn(cases.fail_on_rank_1, (), 2)
 
 

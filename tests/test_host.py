@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+from broken_plugins import BROKEN
 from distributions import genmem_command, install, listing, objective, python
 from fakes import OFFERS, fake_catalog, loaded, plugin
 
@@ -20,8 +22,6 @@ from genmem.host import (
     load_catalog,
 )
 from genmem.host.offers import inspect_plugin
-
-HEAD = "import attrs\nfrom genmem import hookimpl\nfrom genmem.contracts import ObjectiveConfig\n"
 
 
 def row(said: dict[str, Any], name: str) -> dict[str, Any]:
@@ -49,87 +49,6 @@ def test_a_stranger_is_found_like_a_built_in(tmp_path: Path) -> None:
         "provider": "genmem-blur 0.2 (blur)",
         "status": "active",
     } in said["components"]
-
-
-BROKEN = {
-    "raises": ("raise OSError('no such device')", "OSError: no such device"),
-    "lacks-a-module": ("import not_there", "ModuleNotFoundError: No module named 'not_there'"),
-    "is-no-python": ("def", "SyntaxError: invalid syntax (is_no_python.py, line 1)"),
-    "misspells": (
-        HEAD + "@hookimpl\ndef genmem_objectivs():\n    return {}\n",
-        "no hook is called 'genmem_objectivs', did you mean 'genmem_objectives'?",
-    ),
-    "is-empty": ("", "contributes nothing"),
-    "returns-nothing": (
-        HEAD + "@hookimpl\ndef genmem_objectives():\n    return {}\n",
-        "contributes nothing: genmem_objectives lacks @genmem.hookimpl, or returns nothing",
-    ),
-    "forgets-the-marker": (
-        objective("x").replace("@hookimpl\n", ""),
-        "contributes nothing: genmem_objectives lacks @genmem.hookimpl, or returns nothing",
-    ),
-    "yields": (
-        HEAD + "@hookimpl\ndef genmem_objectives():\n    yield 'x', ObjectiveConfig\n",
-        "genmem_objectives must return a mapping from names, got generator",
-    ),
-    "returns-a-list": (
-        HEAD + "@hookimpl\ndef genmem_objectives():\n    return [ObjectiveConfig]\n",
-        "genmem_objectives must return a mapping from names, got list",
-    ),
-    "returns-an-object": (
-        HEAD + "@hookimpl\ndef genmem_objectives():\n    return {'x': 3}\n",
-        "genmem_objectives: 'x' must be a subclass of genmem.contracts.ObjectiveConfig, got int",
-    ),
-    "takes-the-wrong-kind": (
-        objective("x").replace("genmem_objectives", "genmem_samplers"),
-        "genmem_samplers: 'x' must be a subclass of genmem.contracts.SamplerConfig, got Config",
-    ),
-    "has-a-bad-name": (
-        objective("a b"),
-        "genmem_objectives: 'a b' is no name; letters, digits and _ . : / - make one",
-    ),
-    "forgets-attrs": (
-        objective("x").replace("@attrs.frozen(kw_only=True)\n", ""),
-        "genmem_objectives: 'x' needs @attrs.frozen(kw_only=True) above class Config",
-    ),
-    "forgets-build": (
-        objective("x").replace("build", "built"),
-        "genmem_objectives: 'x' does not implement build of ObjectiveConfig",
-    ),
-    "takes-a-core-key": (
-        objective("x").replace("    def build", "    weight: float = 1.0\n\n    def build"),
-        "genmem_objectives: 'x' has a field 'weight', a key that belongs to core in this table",
-    ),
-    "has-no-type": (
-        objective("x").replace("    def build", "    width = attrs.field(default=1)\n\n    def build"),
-        "genmem_objectives: 'x' has a field 'width' without a type, so nothing can be checked",
-    ),
-    "takes-arguments": (
-        HEAD + "@hookimpl\ndef genmem_objectives(more):\n    return {}\n",
-        "declared in the hookimpl but can not be found in the hookspec",
-    ),
-    "takes-a-command": (
-        "import click\nfrom genmem import hookimpl\n@click.command()\ndef train(): ...\n"
-        "@hookimpl\ndef genmem_commands():\n    return {'train': train}\n",
-        "genmem_commands: 'train' is a command of genmem itself",
-    ),
-    "has-no-command": (
-        "from genmem import hookimpl\n@hookimpl\ndef genmem_commands():\n    return {'x': print}\n",
-        "genmem_commands: 'x' must be a click.Command, got builtin_function_or_method",
-    ),
-    "hides-types": (
-        "from __future__ import annotations\n"
-        + objective("x").replace("    def build", "    path: Tensor = None\n\n    def build"),
-        "genmem_objectives: 'x' has annotations in class Config that cannot be resolved "
-        "(name 'Tensor' is not defined)",
-    ),
-    "imports-torch": ("x = 1\nimport torch\n", "imports torch when it is imported ({file}:2)"),
-    "imports-torch-below": ("import genmem.paths\n", "imports torch when it is imported ({file}:1)"),
-    "hides-torch": (
-        "try:\n    import torch\nexcept ImportError:\n    pass\n" + objective("x"),
-        "imports torch when it is imported ({file}:2)",
-    ),
-}
 
 
 def test_broken_plugins_are_named_with_their_causes_and_hide_nobody(tmp_path: Path) -> None:
@@ -181,7 +100,10 @@ def test_two_plugins_with_one_component(tmp_path: Path) -> None:
         ("east 1.0 (east)", "clash"),
         ("west 2.0 (west)", "clash"),
     ]
-    error = "by plugin 'east' (east 1.0) and by plugin 'west' (west 2.0); block all but one with GENMEM_BLOCK=west"
+    error = (
+        "by plugin 'east' (east 1.0) and by plugin 'west' (west 2.0); "
+        "block all but one with GENMEM_BLOCK=west"
+    )
     assert all(error in one["description"] for one in clashing)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('extends = "quickstart"\n[objective.wind]\nuse = "wind"\nweight = 1.0\n')
@@ -212,8 +134,12 @@ def test_strict_raises_at_once_with_the_traceback(tmp_path: Path, source: str, s
 def test_metadata_seen_twice_counts_once(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         install(tmp_path / folder, "twin", objective("twin"))
-    code = "from genmem.host import load_catalog; print([p.status for p in load_catalog().plugins if p.name == 'twin'])"
-    done = python("-c", f"import sys; sys.path.append({str(tmp_path / 'b')!r}); {code}", path=tmp_path / "a")
+    code = (
+        f"import sys; sys.path.append({str(tmp_path / 'b')!r})\n"
+        "from genmem.host import load_catalog\n"
+        "print([one.status for one in load_catalog().plugins if one.name == 'twin'])"
+    )
+    done = python("-c", code, path=tmp_path / "a")
     assert done.stdout == "['active']\n", done.stderr
 
 
@@ -269,7 +195,7 @@ def test_a_single_file_is_a_plugin(tmp_path: Path) -> None:
     catalog = load_catalog([file])
     (mine,) = [one for one in catalog.plugins if one.name == "mine"]
     assert (mine.status, mine.distribution, mine.file) == ("active", "file", file.resolve())
-    assert mine.sha256 == __import__("hashlib").sha256(file.read_bytes()).hexdigest()
+    assert mine.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert mine.provider == "file mine.py"
     component = catalog.find("objective", "mine")
     assert load_catalog([file]).find("objective", "mine").config is component.config, "loading is idempotent"

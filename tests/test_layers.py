@@ -1,9 +1,9 @@
 """Layers, over the syntax tree: who may import whom, and what genmem may not know.
 
-    cli > recipe > host > contracts          no torch when imported
-    ------------------------------------     the torch line
-    everything else of genmem
-    plugins: genmem's public modules only
+cli > recipe > host > contracts          no torch when imported
+------------------------------------     the torch line
+everything else of genmem
+plugins: genmem's public modules only
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def test_plugins_are_those_of_pyproject_and_those_installed() -> None:
     project = tomli.loads((ROOT / "pyproject.toml").read_text())["project"]
     points = project["entry-points"]["genmem"]
     assert sorted(points.values()) == PLUGINS
-    ours = {plugin.name: plugin.module for plugin in load_catalog().plugins if plugin.distribution == "genmem"}
+    ours = {
+        plugin.name: plugin.module for plugin in load_catalog().plugins if plugin.distribution == "genmem"
+    }
     assert ours == points, "the installed entry points are others: run the README's install command again"
 
 
@@ -153,4 +155,6 @@ def test_files_and_functions_are_short(folder: str) -> None:
 
 def test_no_file_has_a_name_that_says_nothing() -> None:
     silent = {"utils", "util", "base", "manager", "helpers", "helper", "common", "misc"}
-    assert not [name_of(file) for folder in ("genmem", "plugins") for file in files(folder) if file.stem in silent]
+    assert not [
+        name_of(file) for folder in ("genmem", "plugins") for file in files(folder) if file.stem in silent
+    ]

@@ -115,17 +115,24 @@ def test_another_use_replaces_the_table_and_the_same_use_joins_it(tmp_path: Path
 
 
 def test_what_use_replaced_is_forgotten() -> None:
-    with pytest.raises(RecipeError, match="missing key 'rows' @ memory.bank.rows"):
+    with pytest.raises(RecipeError, match=r"missing key 'rows' @ memory\.bank\.rows"):
         read(RECIPE, "--memory.bank.use=ring")
 
 
 def test_use_is_laid_first_whatever_the_order() -> None:
-    assert read(RECIPE, "--objective.repel.tap=3", "--objective.repel.weight=1", "--objective.repel.use=spread",
-                "--memory.negatives=none").objective["repel"].objective.config == SpreadConfig(tap=3)
+    assert read(
+        RECIPE,
+        "--objective.repel.tap=3",
+        "--objective.repel.weight=1",
+        "--objective.repel.use=spread",
+        "--memory.negatives=none",
+    ).objective["repel"].objective.config == SpreadConfig(tap=3)
 
 
 def test_a_new_named_table_needs_its_use() -> None:
-    recipe = read(RECIPE, "--objective.more.weight=1", "--objective.more.use=spread", "--objective.more.tap=1")
+    recipe = read(
+        RECIPE, "--objective.more.weight=1", "--objective.more.use=spread", "--objective.more.tap=1"
+    )
     assert recipe.objective["more"].objective.config == SpreadConfig(tap=1)
 
 

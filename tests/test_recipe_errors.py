@@ -25,7 +25,9 @@ def told(text: str, *overrides: str, catalog: Catalog | None = None) -> list[str
 
 
 def name_of(row: dict[str, Any]) -> str:
-    return " ".join(row.get("overrides", [row.get("new") or "without " + row.get("old", "")])).replace("\n", " ")
+    return " ".join(row.get("overrides", [row.get("new") or "without " + row.get("old", "")])).replace(
+        "\n", " "
+    )
 
 
 def test_the_good_recipe_is_good() -> None:

@@ -46,7 +46,9 @@ RECIPES = st.builds(
     name=st.text(),
     description=st.text(),
     objective=OBJECTIVES,
-    sampler=st.builds(WalkConfig, steps=st.integers(), stop=st.none() | NUMBER).map(lambda c: Seat("walk", c)),
+    sampler=st.builds(WalkConfig, steps=st.integers(), stop=st.none() | NUMBER).map(
+        lambda c: Seat("walk", c)
+    ),
     guidance=st.none() | st.just(GOOD.guidance),
     ema=st.dictionaries(NAME, st.builds(EmaTable, decay=st.floats(0, 0.999), ramp=st.booleans())).map(
         lambda tables: {**tables, "ema": EmaTable()}

@@ -121,6 +121,10 @@ def test_of_equally_near_rows_the_lower_number() -> None:
     distances, numbers = nearest(torch.zeros(1, 1), reference, 4)
     assert numbers.tolist() == [[1, 2, 3, 4]]
     assert distances.tolist() == [[1.0, 1.0, 1.0, 3.0]]
+    for number in range(1, 8):
+        reference = torch.full((9, 1), 4.0)
+        reference[number:] = -1.0
+        assert nearest(torch.zeros(1, 1), reference)[1].item() == number
 
 
 def test_nearest_refuses_by_name() -> None:

@@ -145,6 +145,14 @@ def test_gaussian_pictures(channels: int) -> None:
     assert drawn.min() == 0 and drawn.max() == 255
 
 
+def test_gaussian_pictures_are_the_draws_clamped_and_rounded() -> None:
+    train, draws = pictures(), Draws(3, torch.arange(50))
+    values = gaussian.fit(Moments.of(train.reshape(300, 16).astype(np.float64))).draw(draws).numpy()
+    assert values.min() < -0.5 and values.max() > 255.5
+    expected = np.rint(values.clip(0, 255)).astype(np.uint8).reshape(50, 4, 4, 1)
+    assert np.array_equal(gaussian.draw_pictures(train, draws), expected)
+
+
 def test_gaussian_pictures_depend_on_seed_and_number_alone() -> None:
     train = pictures()
     whole = gaussian.draw_pictures(train, Draws(0, torch.arange(10)))

@@ -10,6 +10,7 @@ from genmem.contracts import Facts
 from genmem.draws import Draws
 from genmem.sampling.generator import generator_of
 from genmem.training import checkpoints
+from genmem.training.trainer import shapes_of
 
 QUIET = ("--objective=none", "--memory.negatives=none")
 
@@ -147,7 +148,7 @@ def test_a_backbone_that_is_no_transformer(data):
     losses(trainer)
     conditioner = trainer.assembly.conditioner
     backbone = trainer.averages.modules["ema"]
-    generator = generator_of(recipe, backbone, conditioner, trainer.dataset, trainer.device)
+    generator = generator_of(recipe, backbone, conditioner, shapes_of(trainer.dataset), trainer.device)
     assert generator.sample(torch.arange(3), 0).x.shape == (3, 1, 8, 8)
 
 

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from distributions import ROOT, genmem_command, python
+from distributions import ROOT, genmem_command, pip_install, python
 
 SOURCE = ROOT / "tests" / "third_party"
 RECIPE = SOURCE / "recipe.toml"
-
-
-def pip_install(source: Path, target: Path) -> None:
-    """Install a distribution into a folder; nothing is downloaded."""
-    options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
-    command = [sys.executable, "-m", "pip", "install", "-q", *options, "--target", str(target), str(source)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +47,9 @@ def test_a_recipe_may_use_it(third_party: Path) -> None:
 
 
 def test_its_settings_are_checked_like_our_own(third_party: Path) -> None:
-    done = genmem_command("check", str(RECIPE), "--memory.negatives.rows=0", "--objective.repel.tap=9", path=third_party)
+    done = genmem_command(
+        "check", str(RECIPE), "--memory.negatives.rows=0", "--objective.repel.tap=9", path=third_party
+    )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         f"{RECIPE} --memory.negatives.rows=0: 'rows' must be > 0: 0 @ memory.negatives.rows",
@@ -104,14 +96,20 @@ def test_a_new_plugin_installs_and_passes_its_own_test(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     pip_install(tmp_path / "fresh", tmp_path / "site")
     assert "Mean p-th power of a hidden state." in genmem_command("plugins", path=tmp_path / "site").stdout
-    tested = python("-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "fresh"), path=tmp_path / "site")
+    tested = python(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "fresh"), path=tmp_path / "site"
+    )
     assert tested.returncode == 0, tested.stdout
     assert "3 passed" in tested.stdout
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("Soft", "a plugin's name is made of a-z, 0-9 and single dashes"), ("a--b", "single dashes"), ("full", "is something in")],
+    [
+        ("Soft", "a plugin's name is made of a-z, 0-9 and single dashes"),
+        ("a--b", "single dashes"),
+        ("full", "is something in"),
+    ],
 )
 def test_a_new_plugin_needs_a_name_and_an_empty_place(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "genmem-full").mkdir()
@@ -119,3 +117,18 @@ def test_a_new_plugin_needs_a_name_and_an_empty_place(tmp_path: Path, name: str,
     done = genmem_command("plugins", "new", name, folder=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_a_recipe_trains_with_it(third_party: Path, tmp_path: Path) -> None:
+    """Its objective learns, its memory fills and is part of the checkpoint."""
+    overrides = ["--train.images=1280", "--evaluate.every=1280", "--train.log_every=256"]
+    done = genmem_command("train", str(RECIPE), *overrides, path=third_party, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    values = [line["objective/repel"] for line in lines if "objective/repel" in line]
+    assert len(values) == 5 and len(set(values)) == 5
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    assert (checkpoint / "memory.negatives.safetensors").stat().st_size > 512
+    environment = json.loads((run / "environment.json").read_text())
+    assert {"genmem", "genmem-example-slots"} == {p["distribution"] for p in environment["plugins"]}

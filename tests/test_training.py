@@ -45,9 +45,14 @@ def test_resume_is_exact_bit_for_bit(data, tmp_path, cut):
 @pytest.mark.parametrize("micro", [16, 32])
 def test_accumulation_gives_the_same_weights_ema_and_queue(data, micro):
     exact = ("--train.batch=64", "--memory.negatives.dtype=fp32")
-    whole = run_steps(trainer_of(small_recipe(data, *exact)), 3)
-    split = run_steps(trainer_of(small_recipe(data, *exact, f"--train.micro_batch={micro}")), 3)
+    whole = trainer_of(small_recipe(data, *exact))
+    split = trainer_of(small_recipe(data, *exact, f"--train.micro_batch={micro}"))
     assert split.batching.accumulation == 64 // micro
+    for _ in range(3):
+        values, others = whole.step(), split.step()
+        # AdamW and clipping would hide a gradient of another size.
+        for name in ("gradient_norm", "loss/denoise", "objective/spread", "objective/repel"):
+            torch.testing.assert_close(values[name], others[name], atol=1e-4, rtol=1e-4, msg=name)
     first, second = tensors_of(whole), tensors_of(split)
     assert_equal(first, second, atol=2e-5)
     assert torch.equal(first["memory.negatives/ids"], second["memory.negatives/ids"])
@@ -136,7 +141,7 @@ def test_a_damaged_checkpoint_is_named(data, tmp_path):
     path = checkpoints.save(tmp_path, 32, trainer_of(small_recipe(data)).checkpoint(), keep=2)
     model = path / "model.safetensors"
     model.write_bytes(model.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="model.safetensors cannot be read"):
+    with pytest.raises(ValueError, match=r"model.safetensors cannot be read"):
         checkpoints.load(path)
 
 

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, Entry] = {
     "sample": Entry("genmem.cli.sample", "Make pictures from a run."),
     "evaluate": Entry("genmem.cli.evaluate", "Score a run."),
     "profile": Entry("genmem.cli.profile", "Parameters, MACs and memory of a recipe."),
+    "checkpoint": Entry("genmem.cli.checkpoint", "Import and export weights."),
     "check": Entry("genmem.cli.check", "Find everything wrong with recipes, without running them."),
     "recipe": Entry("genmem.cli.recipe", "Show, list and copy recipes; print their schema."),
     "plugins": Entry("genmem.cli.plugins", "List plugins and what they offer; start a new one."),

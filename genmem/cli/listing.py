@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from genmem.host import Catalog, Plugin
 from genmem.host.errors import PluginError
 
-
 WIDE = 10_000
 
 

@@ -18,17 +18,19 @@ from genmem.contracts.data import (
     TokenizerConfig,
 )
 from genmem.contracts.facts import Facts
+from genmem.contracts.format import Fit, Format, FormatConfig, Reading
 from genmem.contracts.interpolant import (
     Coefficients,
     Fields,
     Interpolant,
     InterpolantConfig,
     Regression,
+    TimeRange,
     Times,
 )
 from genmem.contracts.memory import Ability, Attended, MemoryConfig, MemoryStore
 from genmem.contracts.objective import AuxObjective, Objective, ObjectiveConfig, Step, TappedConfig
-from genmem.contracts.sampler import Evaluate, Guidance, GuidanceConfig, Sampler, SamplerConfig
+from genmem.contracts.sampler import Evaluate, Guidance, GuidanceConfig, Output, Sampler, SamplerConfig
 
 __all__ = [
     "Ability",
@@ -46,6 +48,9 @@ __all__ = [
     "Evaluate",
     "Facts",
     "Fields",
+    "Fit",
+    "Format",
+    "FormatConfig",
     "Guidance",
     "GuidanceConfig",
     "Interpolant",
@@ -55,8 +60,9 @@ __all__ = [
     "MemoryStore",
     "Objective",
     "ObjectiveConfig",
-    "AuxObjective",
+    "Output",
     "Prediction",
+    "Reading",
     "Regression",
     "Sampler",
     "SamplerConfig",
@@ -65,6 +71,7 @@ __all__ = [
     "Split",
     "Step",
     "TappedConfig",
+    "TimeRange",
     "Times",
     "Tokenizer",
     "TokenizerConfig",

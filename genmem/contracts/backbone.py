@@ -33,6 +33,10 @@ class Conditioning(NamedTuple):
     span_B: Tensor | None = None
     """t - r, where the interpolant has two times (MeanFlow)."""
 
+    def take(self, rows_B: Tensor) -> Conditioning:
+        """These rows, in this order; a row may come twice."""
+        return Conditioning(*(None if part is None else part[rows_B] for part in self))
+
 
 class Prediction(NamedTuple):
     """What a backbone returns, in training and in evaluation alike."""

@@ -20,6 +20,9 @@ class Facts:
     output_channels: int
     """Channels the interpolant asks of the network (2C where a variance is learned)."""
 
+    predicts_velocity: bool = True
+    """Whether the first C of them are dx/dt, whose sign depends on the direction of time."""
+
     num_classes: int = 0
     """Classes whose label reaches the network; 0 where none does."""
 

@@ -32,11 +32,26 @@ class Times(NamedTuple):
     """t - r, where the interpolant has two times."""
 
 
+class TimeRange(NamedTuple):
+    """The times at which a sampler may ask the network."""
+
+    low: float = 0.0
+    """The nearest to data. Above 0 where what the network gives says nothing at the data itself."""
+
+    high: float = 1.0
+    """The nearest to noise."""
+
+    steps: int | None = None
+    """Where only whole steps are known: their number, at even distances from low to high."""
+
+
 class Regression(NamedTuple):
     """One evaluation of the denoising loss."""
 
     x_t: Tensor
     target: Tensor
+    """What the output should be: of the samples' channels, without a learned variance."""
+
     loss_B: Tensor
     prediction: Prediction
 
@@ -71,7 +86,8 @@ class Fields(Protocol):
 
     @property
     def variance(self) -> Tensor | None:
-        """Learned reverse variance, where the network has one."""
+        """Where the network learns the variance of a reverse step: its place between the bounds, in
+        logarithms, 0 the posterior's β̃ and 1 the step's own β. (The bounds depend on the step.)"""
 
 
 class Interpolant(Protocol):
@@ -79,6 +95,9 @@ class Interpolant(Protocol):
 
     def times(self, draws: Draws) -> Times:
         """Draw the times of one batch, one row for each of `draws.index_B`."""
+
+    def limits(self) -> TimeRange:
+        """The times at which a sampler may ask."""
 
     def mix(self, x: Tensor, noise: Tensor, t: Tensor, /) -> Tensor:
         """x_t, for x and noise (B, C, H, W) and t (B,) or (B, L)."""
@@ -107,6 +126,12 @@ class InterpolantConfig(ABC):
     def consumes(self) -> frozenset[str]:
         """What the backbone must consume for it: subset of {"span", "token-times"}."""
         return frozenset()
+
+    @property
+    def predicts_velocity(self) -> bool:
+        """Whether the network's output is dx/dt: its sign turns with the direction of time, that of
+        noise, score and data does not."""
+        return True
 
     def output_channels(self, channels: int) -> int:
         """Channels the network must give for samples of `channels` channels."""

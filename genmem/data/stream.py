@@ -33,7 +33,24 @@ class Rows(NamedTuple):
 
 
 class Stream:
-    """Batches of one rank. Equal for any number of workers, and from any step on."""
+    """Batches of one rank. Equal for any number of workers, and from any step on.
+
+    Args:
+        shards: The split to read.
+        spec: How x follows from what is stored.
+        seed: Of the run: order, coins and posterior follow from it.
+        batch: Global batch size.
+        rank: This process.
+        world: Number of processes.
+        micro_batch: Samples in one `Batch`; the whole local batch if absent.
+        views: 2: a coin for each sample and epoch decides between plain and mirrored; 1: plain
+            only. As many as the set has if absent.
+        features: Per-sample features to read; all if absent.
+        memories: The conditioning memories, whose `fetch` is called for every batch.
+        device: Where batches are put.
+        workers: Threads that read ahead, one step each.
+        window: Shards whose samples are permuted together; all if absent.
+    """
 
     def __init__(
         self,
@@ -53,22 +70,6 @@ class Stream:
         window: int | None = None,
     ) -> None:
         """A stream over `shards`.
-
-        Args:
-            shards: The split to read.
-            spec: How x follows from what is stored.
-            seed: Of the run: order, coins and posterior follow from it.
-            batch: Global batch size.
-            rank: This process.
-            world: Number of processes.
-            micro_batch: Samples in one `Batch`; the whole local batch if absent.
-            views: 2: a coin for each sample and epoch decides between plain and mirrored; 1:
-                plain only. As many as the set has if absent.
-            features: Per-sample features to read; all if absent.
-            memories: The conditioning memories, whose `fetch` is called for every batch.
-            device: Where batches are put.
-            workers: Threads that read ahead, one step each.
-            window: Shards whose samples are permuted together; all if absent.
 
         Raises:
             ValueError: Sizes that do not divide, with those that would; more views than there are;

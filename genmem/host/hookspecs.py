@@ -1,9 +1,9 @@
 """Every hook a plugin may implement: one for each kind of component, and one for commands.
 
-A hook takes nothing and returns a mapping from names to config classes (or click commands). Torch is
-imported inside `build`, never before. Examples begin: `import attrs`, `from genmem import hookimpl`.
+A hook takes nothing, returns a mapping. Examples begin: `import attrs`, `from genmem import hookimpl`.
 """
 
+# mypy: disable-error-code="empty-body"
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from genmem.contracts import (
         BackboneConfig,
         EncoderConfig,
+        FormatConfig,
         GuidanceConfig,
         InterpolantConfig,
         MemoryConfig,
@@ -49,12 +50,10 @@ def genmem_backbones() -> Mapping[str, type[BackboneConfig]]:
             def build(self, facts: Facts):
                 from genmem_plain.network import Plain
                 return Plain(self, facts.sample_shape, facts.output_channels, facts.num_classes)
-
         @hookimpl
         def genmem_backbones():
             return {"plain": PlainConfig}
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -69,12 +68,10 @@ def genmem_interpolants() -> Mapping[str, type[InterpolantConfig]]:
             def build(self):
                 from genmem_quarter.path import Quarter  # ten lines over genmem.paths.AffinePath
                 return Quarter()
-
         @hookimpl
         def genmem_interpolants():
             return {"quarter": QuarterConfig}
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -92,12 +89,10 @@ def genmem_objectives() -> Mapping[str, type[ObjectiveConfig]]:
             def build(self, facts: Facts):
                 from genmem_small.loss import Small
                 return Small(self)
-
         @hookimpl
         def genmem_objectives():
             return {"small": SmallConfig}
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -115,12 +110,10 @@ def genmem_memories() -> Mapping[str, type[MemoryConfig]]:
             def build(self, facts: Facts):
                 from genmem_ring.store import Ring
                 return Ring(self.rows, self.width)
-
         @hookimpl
         def genmem_memories():
             return {"ring": RingConfig}
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -139,12 +132,10 @@ def genmem_samplers() -> Mapping[str, type[SamplerConfig]]:
             def build(self):
                 from genmem_midpoint.rule import Midpoint
                 return Midpoint(self.steps)
-
         @hookimpl
         def genmem_samplers():
             return {"midpoint": MidpointConfig}
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -160,12 +151,10 @@ def genmem_guidances() -> Mapping[str, type[GuidanceConfig]]:
             def build(self):
                 from genmem_scaled.rule import Scaled
                 return Scaled(self.scale)
-
         @hookimpl
         def genmem_guidances():
             return {"scaled": ScaledConfig}
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -181,12 +170,10 @@ def genmem_sources() -> Mapping[str, type[SourceConfig]]:
             def build(self):
                 from genmem_scans.reader import Scans
                 return Scans(self.folder)
-
         @hookimpl
         def genmem_sources():
             return {"scans": ScansConfig}
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -201,12 +188,10 @@ def genmem_tokenizers() -> Mapping[str, type[TokenizerConfig]]:
             def build(self):
                 from genmem_halves.tokenizer import Halves
                 return Halves()
-
         @hookimpl
         def genmem_tokenizers():
             return {"halves": HalvesConfig}
     """
-    raise NotImplementedError
 
 
 @hookspec
@@ -222,12 +207,29 @@ def genmem_encoders() -> Mapping[str, type[EncoderConfig]]:
             def build(self):
                 from genmem_histogram.encoder import Histogram
                 return Histogram(self.bins)
-
         @hookimpl
         def genmem_encoders():
             return {"histogram": HistogramConfig}
     """
-    raise NotImplementedError
+
+
+@hookspec
+def genmem_formats() -> Mapping[str, type[FormatConfig]]:
+    """Layouts of published weights, for `genmem checkpoint import FILE OUT --layout NAME`.
+
+    Example:
+        from genmem.contracts import FormatConfig
+        @attrs.frozen(kw_only=True)
+        class OldNamesConfig(FormatConfig):
+            "Weights under the names of their first release."
+            weights_time = "data1"
+            def build(self):
+                from genmem_plain.names import OldNames
+                return OldNames()
+        @hookimpl
+        def genmem_formats():
+            return {"plain-v1": OldNamesConfig}
+    """
 
 
 @hookspec
@@ -242,9 +244,7 @@ def genmem_commands() -> Mapping[str, click.Command]:
             "Write a page with the pictures of a run."
             from genmem_gallery.page import write
             write(run)
-
         @hookimpl
         def genmem_commands():
             return {"gallery": gallery}
     """
-    raise NotImplementedError

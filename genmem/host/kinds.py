@@ -10,6 +10,7 @@ import attrs
 from genmem.contracts import (
     BackboneConfig,
     EncoderConfig,
+    FormatConfig,
     GuidanceConfig,
     InterpolantConfig,
     MemoryConfig,
@@ -55,6 +56,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind("source", "genmem_sources", SourceConfig, "sources"),
             Kind("tokenizer", "genmem_tokenizers", TokenizerConfig, "tokenizers"),
             Kind("encoder", "genmem_encoders", EncoderConfig, "encoders"),
+            Kind("format", "genmem_formats", FormatConfig, "formats"),
         )
     }
 )
@@ -62,5 +64,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 
 COMMANDS_HOOK = "genmem_commands"
 
-OWN_COMMANDS = frozenset({"train", "sample", "evaluate", "profile", "plugins", "check", "recipe"})
+OWN_COMMANDS = frozenset(
+    {"train", "sample", "evaluate", "profile", "checkpoint", "plugins", "check", "recipe"}
+)
 """Commands of the core, which no plugin may take over."""

@@ -109,7 +109,6 @@ def count_macs(module: nn.Module, inputs: tuple[Any, ...]) -> Macs:
 
 
 def _macs(count: Counter[str]) -> dict[str, int]:
-    # The einsum handle gives a float that may be off in the last place.
     return {name: round(macs) for name, macs in count.items() if macs and not name.startswith(_APART)}
 
 
@@ -122,9 +121,7 @@ def _trace(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Counter[str]
 
     analysis = FlopCountAnalysis(FlatModule(module, inputs), tuple(iterate_tensors(inputs)))
     analysis.tracer_warnings("none").uncalled_modules_warnings(False).unsupported_ops_warnings(False)
-    analysis.set_op_handle(
-        **{"aten::scaled_dot_product_attention": _attention, "aten::baddbmm": _batched_product}
-    )
+    analysis.set_op_handle(**_PRODUCTS)
     analysis.set_op_handle(**{f"aten::{name}": _elements_of(name) for name in _ELEMENTWISE})
     # A first trace tells which operators no handle knows, a second one how large they are.
     analysis.total()
@@ -161,6 +158,35 @@ def _batched_product(inputs: list[Any], outputs: list[Any]) -> int:
     """(B, N, E) times (B, E, M)."""
     left, right = (_shape(part) for part in inputs[1:3])
     return math.prod(left) * right[-1]
+
+
+def _einsum(inputs: list[Any], outputs: list[Any]) -> int:
+    """The product of all index sizes, where two operands are summed over an index; else no MAC.
+
+    What is spelt otherwise is left to fvcore, which reads the count from rounded text.
+    """
+    equation = inputs[0].toIValue().replace(" ", "")
+    left, arrow, kept = equation.partition("->")
+    terms = left.split(",")
+    if len(terms) > 2 or not arrow or "." in equation:
+        from fvcore.nn.jit_handles import einsum_flop_jit
+
+        macs: float = einsum_flop_jit(inputs, outputs)
+        return round(macs)
+    shapes = [_shape(part) for part in inputs[1].node().inputs()]
+    sizes = dict(
+        pair for term, shape in zip(terms, shapes, strict=True) for pair in zip(term, shape, strict=True)
+    )
+    summed = len(terms) == 2 and not set(sizes) <= set(kept)
+    return math.prod(sizes.values()) if summed else 0
+
+
+_PRODUCTS = {
+    "aten::baddbmm": _batched_product,
+    "aten::einsum": _einsum,
+    "aten::scaled_dot_product_attention": _attention,
+}
+"""Operators that fvcore has no handle for, or a rough one."""
 
 
 def _elements_of(name: str) -> Any:

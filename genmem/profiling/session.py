@@ -18,6 +18,10 @@ from genmem.training.progress import preparation_progress
 from genmem.training.trainer import shapes_of
 
 
+BATCH = 2
+"""Samples measured; counts are told for each, so that the largest networks fit."""
+
+
 def profile(source: str, overrides: tuple[str, ...], plugins: tuple[Path, ...], *, as_json: bool) -> None:
     """Print what one forward of a recipe's network costs, and what its memories hold.
 
@@ -32,7 +36,7 @@ def profile(source: str, overrides: tuple[str, ...], plugins: tuple[Path, ...], 
 
 
 def cost_of(recipe: Recipe) -> CostReport:
-    """Costs of a recipe on the CPU, at its batch size; shards and banks are made if missing."""
+    """Costs of a recipe on the CPU, two samples at once; shards and banks are made if missing."""
     device = torch.device("cpu")
     with preparation_progress(Console(stderr=True), shown=True) as report:
         dataset = prepare(recipe.data, report)
@@ -48,7 +52,7 @@ def cost_of(recipe: Recipe) -> CostReport:
 def _example(builder: Builder, memories: dict[str, MemoryStore]) -> tuple[torch.Tensor, ...]:
     """x_t, t and conditioning of one local batch, of zeros."""
     recipe, facts = builder.recipe, builder.facts(memories)
-    batch = recipe.train.micro_batch or recipe.train.batch
+    batch = min(BATCH, recipe.train.batch)
     label = torch.zeros(batch, dtype=torch.int64) if facts.num_classes else None
     memory = torch.zeros(batch, 1, facts.condition_width) if facts.condition_width else None
     span = torch.zeros(batch) if "span" in recipe.interpolant.config.consumes else None

@@ -95,6 +95,16 @@ def check_interpolant(draft: Draft) -> Iterator[Fault]:
         yield Fault(("interpolant", "use"), f"{message}; {draft.at('backbone', 'use')!r} does not")
 
 
+def check_sampler(draft: Draft) -> Iterator[Fault]:
+    """The interpolant trains what the sampler asks of the network."""
+    asked = draft.component("sampler")("asks")
+    trained = draft.component("interpolant")("consumes")
+    if asked and trained is not None and not asked <= trained:
+        lacking = ", ".join(sorted(asked - trained))
+        message = f"{draft.at('sampler', 'use')!r} needs an interpolant that trains {lacking}"
+        yield Fault(("sampler", "use"), f"{message}; {draft.at('interpolant', 'use')!r} does not")
+
+
 def check_unused(draft: Draft) -> Iterator[Fault]:
     """Every memory has somebody who uses it."""
     if not (draft.whole("objective") and draft.whole("condition")):
@@ -159,6 +169,7 @@ CHECKS: tuple[Check, ...] = (
     check_condition,
     check_needs,
     check_interpolant,
+    check_sampler,
     check_unused,
     check_features,
     check_guidance,

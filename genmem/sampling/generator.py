@@ -12,8 +12,8 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from genmem.building import Shapes
 from genmem.contracts import Guidance, Interpolant, Sampler
-from genmem.data.dataset import Dataset
 from genmem.draws import Draws
 from genmem.recipe.tables import Recipe
 from genmem.sampling.evaluation import NetworkEvaluation
@@ -51,6 +51,9 @@ class Generator:
     guidance: Guidance | None = None
     precision: str = "fp32"
 
+    labels: str = "uniform"
+    """How labels are dealt: "uniform", drawn one by one, or "balanced", by number in turn."""
+
     def sample(self, index_B: Tensor, seed: int, memory_BKE: Tensor | None = None) -> Generated:
         """Samples number `index_B` of this seed.
 
@@ -84,11 +87,13 @@ class Generator:
     def _labels(self, draws: Draws) -> Tensor | None:
         if not self.conditioner.table.label:
             return None
+        if self.labels == "balanced":
+            return draws.index_B % self.num_classes
         return draws.integers("label", self.num_classes)
 
 
 def generator_of(
-    recipe: Recipe, backbone: nn.Module, conditioner: Conditioner, dataset: Dataset, device: torch.device
+    recipe: Recipe, backbone: nn.Module, conditioner: Conditioner, shapes: Shapes, device: torch.device
 ) -> Generator:
     """A generator with the recipe's sampler and guidance around a network."""
     return Generator(
@@ -97,8 +102,8 @@ def generator_of(
         sampler=recipe.sampler.config.build(),
         guidance=recipe.guidance.config.build() if recipe.guidance else None,
         conditioner=conditioner,
-        sample_shape=dataset.spec.shape,
-        num_classes=len(dataset.class_names),
+        sample_shape=shapes.sample_shape,
+        num_classes=shapes.num_classes,
         device=device,
         precision=recipe.train.precision,
     )

@@ -1,50 +1,136 @@
-"""What `genmem sample` does."""
+"""What `genmem sample` does: pictures by number, on any number of processes, going on after a kill."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import attrs
+import numpy as np
+import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from genmem.api import load
+from genmem import collectives
+from genmem.api import Run, load
 from genmem.pictures import Pictures
-from genmem.sampling.gallery import generate
+from genmem.sampling.generator import Generated, Generator
+from genmem.sampling.outputs import FORMATS, Output
+from genmem.training.launch import process_group
+
+SHOWN = 256
+"""Pictures in the grid."""
 
 
-def sample(
-    path: Path, *, num: int, seed: int, weights: str | None, out: Path | None, plugins: tuple[Path, ...]
-) -> None:
-    """Write pictures 0 … num - 1 of a seed as PNG files, and a grid of the first.
+@attrs.frozen(kw_only=True)
+class Job:
+    """What to sample, and where to."""
+
+    run: Path
+    num: int
+    seed: int
+    weights: str | None
+    out: Path | None
+    form: str
+    labels: str
+    plugins: tuple[Path, ...]
+
+
+def sample(job: Job) -> None:
+    """Write pictures 0 … num - 1 of a seed; those that are there already are left alone.
+
+    A chunk of numbers is always generated in one batch, so every picture is the same, bit for bit,
+    however many processes share the job and however often it was interrupted.
 
     Raises:
         FileNotFoundError: No run, or no checkpoint in it.
+        ValueError: The folder holds pictures of another job; the message says what differs.
     """
-    console = Console()
-    run = load(path, plugins=plugins)
-    folder = out or path / "samples" / f"seed-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
+    run = load(job.run, plugins=job.plugins)
+    with process_group(run.device):
+        folder = job.out or job.run / "samples" / f"seed-{job.seed}"
+        if collectives.rank() == 0:
+            _begin(folder, _identity(run, job))
+        collectives.barrier()
+        output: Output = FORMATS[job.form](folder)
+        generator = attrs.evolve(run.generator(job.weights), labels=job.labels)
+        evaluations = _generate(run, job, generator, output)
+        collectives.barrier()
+        if collectives.rank() == 0:
+            output.finish(job.num)
+            _show(run, job, generator, folder, evaluations)
+
+
+def _generate(run: Run, job: Job, generator: Generator, output: Output) -> int:
+    """This process's chunks; returns the most evaluations a sample took."""
     tokenizer = run.recipe.data.tokenizer.config.build()
-    with Progress(console=console) as bar:
-        task = bar.add_task("sample", total=num)
-        gallery = generate(
-            run.generator(weights),
-            tokenizer,
-            num,
-            seed=seed,
-            batch=run.recipe.evaluate.batch,
-            tick=lambda done: bar.advance(task, done),
-        )
-    for number, picture in enumerate(gallery.pictures):
-        Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture).save(
-            folder / f"{number:06d}.png"
-        )
-    grid = Pictures(gallery.pictures[:256]).save(folder / "grid.png")
-    used = weights or run.recipe.evaluate.weights
+    most = 0
+    with Progress(console=Console(stderr=True), disable=collectives.rank() != 0) as bar:
+        task = bar.add_task("sample", total=job.num)
+        for first, stop in _chunks(job.num, run.recipe.evaluate.batch):
+            mine = first // run.recipe.evaluate.batch % collectives.world_size() == collectives.rank()
+            if mine and not output.has(first, stop):
+                part = generator.sample(torch.arange(first, stop), job.seed)
+                output.write(first, tokenizer.decode(part.x), _facts(part))
+                most = max(most, part.evaluations)
+            bar.update(task, completed=stop)
+    return most
+
+
+def _chunks(num: int, size: int) -> Iterator[tuple[int, int]]:
+    for first in range(0, num, size):
+        yield first, min(first + size, num)
+
+
+def _facts(part: Generated) -> list[dict[str, Any]]:
+    columns = {"label": part.label_B, "row": part.row_B}
+    there = {name: values.tolist() for name, values in columns.items() if values is not None}
+    return [{name: values[i] for name, values in there.items()} for i in range(len(part.index_B))]
+
+
+def _identity(run: Run, job: Job) -> dict[str, Any]:
+    return {
+        "run": run.recipe.name,
+        "images_seen": run.images_seen,
+        "weights": job.weights or run.recipe.evaluate.weights,
+        "seed": job.seed,
+        "labels": job.labels,
+        "batch": run.recipe.evaluate.batch,
+        "sampler": {"use": run.recipe.sampler.use, **attrs.asdict(run.recipe.sampler.config)},
+    }
+
+
+def _begin(folder: Path, identity: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "job.json"
+    if file.exists():
+        before = json.loads(file.read_text())
+        differing = [key for key in identity if before.get(key) != identity[key]]
+        if differing:
+            shown = "; ".join(f"{key}: {before.get(key)} there, {identity[key]} here" for key in differing)
+            raise ValueError(
+                f"{folder} holds pictures of another job ({shown}); give another folder with --out"
+            )
+    file.write_text(json.dumps(identity, indent=1))
+
+
+def _show(run: Run, job: Job, generator: Generator, folder: Path, evaluations: int) -> None:
+    tokenizer = run.recipe.data.tokenizer.config.build()
+    first = next(iter(_chunks(min(job.num, SHOWN), run.recipe.evaluate.batch)))
+    if job.form == "png":
+        pictures = np.stack([np.array(Image.open(folder / f"{n:06d}.png")) for n in range(first[1])])
+        pictures = pictures if pictures.ndim == 4 else pictures[..., None]
+    else:
+        pictures = tokenizer.decode(generator.sample(torch.arange(*first), job.seed).x)
+    grid = Pictures(pictures).save(folder / "grid.png")
+    spent = f", {evaluations} network evaluations each" if evaluations else ", all there already"
+    console = Console()
     console.print(
-        f"{num} pictures of seed {seed} in {folder}, from weights {used!r} after {run.images_seen:,} images, "
-        f"{gallery.evaluations} network evaluations each",
+        f"{job.num:,} pictures of seed {job.seed} in {folder}, from weights "
+        f"{job.weights or run.recipe.evaluate.weights!r} after {run.images_seen:,} images{spent}",
         highlight=False,
         soft_wrap=True,
     )

@@ -14,7 +14,7 @@ from genmem.scoring.features import Features, read_features
 
 @attrs.frozen(eq=False)
 class LinearDecode:
-    """x = row · weight + intercept, in float64."""
+    """x = row · weight + intercept, in float64 on the CPU."""
 
     weight_ED: Tensor
     intercept_D: Tensor
@@ -26,7 +26,7 @@ class LinearDecode:
         Raises:
             TypeError, ValueError: Not floating-point, another width, or not finite.
         """
-        rows_NE = read_features("memory rows", rows.reshape(len(rows), -1), width=len(self.weight_ED))
+        rows_NE = read_features("memory rows", rows.reshape(len(rows), -1), width=len(self.weight_ED)).cpu()
         return (rows_NE @ self.weight_ED + self.intercept_D).reshape(-1, *self.sample_shape)
 
 

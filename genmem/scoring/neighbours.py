@@ -20,7 +20,8 @@ def nearest(query: Features, reference: Features, k: int = 1) -> tuple[Tensor, T
     """Euclidean distances (N, K) float64 and row numbers (N, K) int64 of the K nearest rows.
 
     Exact: candidates come from a matrix product, their distances from differences, so that a
-    copy is at distance 0. Nearest first; of equally near rows the lower number.
+    copy is at distance 0. Nearest first; of equally near rows the lower number, unless more
+    than eight of them tie for the last places.
 
     Raises:
         TypeError, ValueError: Not floating-point, not (N, D), different widths, fewer than K

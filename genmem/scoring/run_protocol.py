@@ -36,7 +36,7 @@ def protocol_of(
         decoder={**describe(recipe.data.tokenizer), "weights": dataset.spec.weights},
         # Encoders that are fitted are fitted to the training split, which the reference's hash covers.
         features={"use": " ".join(spaces), "weights": "", "spaces": spaces, "lookup": options.copies},
-        reference={"name": "held-out split", "count": dataset.count("test"), "hash": dataset.fingerprint()},
+        reference={"name": "held-out split", "count": dataset.count("test"), "hash": dataset.reference_hash("test")},
         weights=weights,
         memory=_memory(store),
         precision=recipe.train.precision,

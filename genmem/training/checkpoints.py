@@ -59,15 +59,25 @@ def load(path: Path) -> Checkpoint:
     Raises:
         ValueError: A file that is missing, damaged, or of another version; the message names it.
     """
+    state = load_state(path)
+    return Checkpoint({group: _read(path / f"{group}.safetensors") for group in state["groups"]}, state)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint holds besides tensors.
+
+    Raises:
+        ValueError: The file is missing, damaged, or of another version.
+    """
     try:
-        state = json.loads((path / "state.json").read_text())
+        state: dict[str, Any] = json.loads((path / "state.json").read_text())
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path}/state.json cannot be read ({error}); delete {path} to use the one before"
         ) from None
     if state.get("version") != VERSION:
         raise ValueError(f"{path}/state.json has version {state.get('version')}, this genmem reads {VERSION}")
-    return Checkpoint({group: _read(path / f"{group}.safetensors") for group in state["groups"]}, state)
+    return state
 
 
 def weights(path: Path, name: str) -> Mapping[str, Tensor]:

@@ -26,7 +26,7 @@ from genmem.training.interruption import watched
 from genmem.training.launch import process_group
 from genmem.training.loop import train
 from genmem.training.progress import TrainingProgress, preparation_progress
-from genmem.training.trainer import Trainer
+from genmem.training.trainer import Trainer, shapes_of
 
 
 def run(
@@ -79,7 +79,7 @@ def _reporter(trainer: Trainer, folder: RunFolder, console: Console) -> Reporter
     weights = recipe.evaluate.weights
     backbone = trainer.assembly.backbone if weights == "online" else trainer.averages.modules[weights]
     conditioner = trainer.assembly.conditioner
-    generator = generator_of(recipe, backbone, conditioner, dataset, device)
+    generator = generator_of(recipe, backbone, conditioner, shapes_of(dataset), device)
     protocol = protocol_of(recipe, dataset, conditioner.store, recipe.evaluate.seed, weights)
     return Reporter(recipe, Evaluation(recipe, dataset, device), generator, protocol, folder, console)
 

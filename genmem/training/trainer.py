@@ -55,6 +55,7 @@ class Trainer:
             rank=collectives.rank(),
             world=self.batching.world,
             micro_batch=self.batching.micro,
+            features=sorted(wanted_features(recipe)),
             memories=conditioning(recipe, self.memories),
             device=device,
             workers=recipe.data.workers,
@@ -122,7 +123,7 @@ class Trainer:
         return Checkpoint(
             tensors,
             {"steps": self.steps, "images": self.images_seen, "skipped": self.guard.skipped}
-            | {"fingerprints": self.fingerprints()},
+            | {"fingerprints": self.fingerprints(), "shapes": shapes_of(self.dataset).to_json()},
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -152,7 +153,7 @@ class Trainer:
 def shapes_of(dataset: Dataset) -> Shapes:
     """What this data set fixes for the components."""
     return Shapes(
-        spec=dataset.spec,
+        sample_shape=dataset.spec.shape,
         num_classes=len(dataset.class_names),
         num_samples=dataset.count("train"),
         feature_widths=dataset.feature_widths,
@@ -165,6 +166,12 @@ def conditioning(recipe: Recipe, memories: dict[str, Any]) -> dict[str, Any]:
     return {name: memories[name]} if name else {}
 
 
+def wanted_features(recipe: Recipe) -> frozenset[str]:
+    """Per-sample features that a training step looks at; the stream reads no others."""
+    asked = [table.objective.config.features for table in recipe.objective.values()]
+    return frozenset().union(*asked)
+
+
 def _distributed(assembly: nn.Module, device: torch.device) -> nn.Module:
     if collectives.world_size() == 1:
         return assembly
@@ -172,7 +179,8 @@ def _distributed(assembly: nn.Module, device: torch.device) -> nn.Module:
     # No buffer changes in a forward; torch 2.13 gave the switch a new name.
     names = inspect.signature(DistributedDataParallel.__init__).parameters
     switch = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
-    return DistributedDataParallel(assembly, device_ids=devices, **{switch: False})
+    off: dict[str, Any] = {switch: False}
+    return DistributedDataParallel(assembly, device_ids=devices, **off)
 
 
 def _same_fingerprints(before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -68,16 +68,20 @@ class PatchEmbedder(nn.Module):
 class TimestepEmbedder(nn.Module):
     """Times to width D, in full precision under any autocast: bf16 would round t to 1/256."""
 
-    def __init__(self, width: int, scale: float) -> None:
+    def __init__(self, width: int, scale: float, whole: bool) -> None:
         super().__init__()
         self.scale = scale
+        self.whole = whole
         self.mlp = nn.Sequential(nn.Linear(FREQUENCY_WIDTH, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t_BJ: Tensor) -> Tensor:
         """(B, J) to (B, J, D)."""
         with full_precision(t_BJ.device):
+            step_BJ = t_BJ.to(torch.promote_types(t_BJ.dtype, torch.float32)) * self.scale
+            if self.whole:  # the rounding is a constant to derivatives
+                step_BJ = step_BJ + (step_BJ.round() - step_BJ).detach()
             # Parameters are below fp32 only where somebody has converted the whole network.
-            features_BJF = embed_times(t_BJ * self.scale).to(next(self.mlp.parameters()).dtype)
+            features_BJF = embed_times(step_BJ).to(next(self.mlp.parameters()).dtype)
             embedded_BJD: Tensor = self.mlp(features_BJF)
         return embedded_BJD
 

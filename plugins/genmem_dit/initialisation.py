@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from genmem_dit.blocks import Block, FinalLayer
+from genmem_dit.blocks import Block, FinalLayer, RmsNorm
 from genmem_dit.embeddings import TimestepEmbedder, embed_positions
 
 if TYPE_CHECKING:
-    from genmem_dit.sit import SiT
+    from genmem_dit.transformer import Transformer
 
 
 @torch.no_grad()
-def initialise(net: SiT, table_std: float, zero_gates: bool) -> None:
+def initialise(net: Transformer, table_std: float, zero_gates: bool) -> None:
     """Set every weight of a network from torch's default generator.
 
     Args:
@@ -27,6 +27,10 @@ def initialise(net: SiT, table_std: float, zero_gates: bool) -> None:
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
+        elif isinstance(module, RmsNorm | nn.LayerNorm) and module.weight is not None:
+            _initialise_norm(module)
+    if net.feat_rope is not None:
+        net.feat_rope.fill()
     net.pos_embed.copy_(embed_positions(*net.grid, net.pos_embed.shape[-1]))
     nn.init.xavier_uniform_(net.x_embedder.proj.weight.flatten(1))
     assert net.x_embedder.proj.bias is not None
@@ -40,13 +44,19 @@ def initialise(net: SiT, table_std: float, zero_gates: bool) -> None:
         _zero_gates(net)
 
 
+def _initialise_norm(norm: RmsNorm | nn.LayerNorm) -> None:
+    nn.init.ones_(norm.weight)
+    if isinstance(norm, nn.LayerNorm):
+        nn.init.zeros_(norm.bias)
+
+
 def _initialise_times(embedder: TimestepEmbedder, std: float) -> None:
     for layer in embedder.mlp:
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=std)
 
 
-def _zero_gates(net: SiT) -> None:
+def _zero_gates(net: Transformer) -> None:
     silent: list[nn.Module] = [net.final_layer.linear]
     silent += [part.adaLN_modulation for part in net.modules() if isinstance(part, Block | FinalLayer)]
     for part in silent:

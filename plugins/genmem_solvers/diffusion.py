@@ -23,6 +23,12 @@ def hold_constant(t: Tensor, path: Coefficients, norm: float) -> Tensor:
     return torch.full_like(t, norm)
 
 
+def follow_process(t: Tensor, path: Coefficients, norm: float) -> Tensor:
+    """D = n V, V = σ σ' - σ² α'/α = g²/2: at n = 1 the reverse of the forward SDE (GMem paper, eqs. 3
+    and 4). Infinite where α = 0."""
+    return norm * path.sigma * (path.d_sigma - path.sigma * path.d_alpha / path.alpha)
+
+
 def follow_sigma(t: Tensor, path: Coefficients, norm: float) -> Tensor:
     """D = n σ(t)."""
     return norm * path.sigma
@@ -45,6 +51,7 @@ def increase_and_decrease(t: Tensor, path: Coefficients, norm: float) -> Tensor:
 
 DIFFUSIONS: Mapping[str, DiffusionForm] = {
     "constant": hold_constant,
+    "sbdm": follow_process,
     "sigma": follow_sigma,
     "linear": follow_time,
     "decreasing": decrease,

@@ -1,9 +1,13 @@
-"""Grids of times from noise (t = 1) to data, in Python floats: double precision on every device."""
+"""Grids of times from noise to data, in Python floats: double precision on every device."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+from genmem.contracts import TimeRange
 
 
 def shift_time(u: float, shift: float) -> float:
@@ -11,13 +15,44 @@ def shift_time(u: float, shift: float) -> float:
     return u / (shift + (1.0 - shift) * u)
 
 
-def space_times(steps: int, shift: float = 1.0, end: float = 0.0) -> tuple[float, ...]:
-    """steps + 1 times from exactly 1 to exactly `end`.
+def space_times(steps: int, shift: float = 1.0, end: float = 0.0, start: float = 1.0) -> tuple[float, ...]:
+    """steps + 1 times from exactly `start` to exactly `end`.
 
-    The shift warps the unit interval; what comes out is then laid over [end, 1].
+    The shift warps the unit interval; what comes out is then laid over [end, start].
     """
     warped = (shift_time(1.0 - i / steps, shift) for i in range(1, steps))
-    return (1.0, *(end + (1.0 - end) * u for u in warped), end)
+    return (start, *(end + (start - end) * u for u in warped), end)
+
+
+class Grid(NamedTuple):
+    """A number of steps and their shift, before it is known between which times."""
+
+    steps: int
+    shift: float = 1.0
+
+    def over(self, limits: TimeRange) -> tuple[float, ...]:
+        """steps + 1 times from the noise end to the data end of what may be asked."""
+        return space_times(self.steps, self.shift, limits.low, limits.high)
+
+    def visits(self, limits: TimeRange) -> tuple[float, ...]:
+        """`steps` times to ask at, for a sampler whose last step leaps to the data.
+
+        Where the process knows whole steps alone: evenly respaced ones, first and last included.
+
+        Raises:
+            ValueError: More than the process has, or a shift so strong that some coincide.
+        """
+        if limits.steps is None:
+            return space_times(self.steps, self.shift, 0.0, limits.high)[:-1]
+        last, most = limits.steps - 1, max(self.steps - 1, 1)
+        warped = (shift_time(1.0 - i / most, self.shift) for i in range(self.steps))
+        kept = [round(last * u) for u in warped]
+        if len(set(kept)) < self.steps:
+            raise ValueError(
+                f"{self.steps} sampling steps at shift {self.shift} do not fall on different ones of the "
+                f"process's {limits.steps}; take fewer steps, or a shift nearer to 1"
+            )
+        return tuple(limits.low + (limits.high - limits.low) * k / last for k in kept)
 
 
 def fill_time(t: float, x: Tensor) -> Tensor:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from genmem_repulsor.queue import Queue
-from genmem_repulsor.repulsor import repel_within
 from torch import Tensor
 
 from genmem.collectives import gather_with_gradient
 from genmem.draws import Draws
+from genmem_repulsor.queue import Queue
+from genmem_repulsor.repulsor import repel_within
 
 BATCH, MICRO, WIDTH, STEPS, CAPACITY = 8, 2, 4, 5, 21
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from bank_data import decaying, make
 from click.testing import CliRunner, Result
+
 from genmem_bank.commands import bank
 
 

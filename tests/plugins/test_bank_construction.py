@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 import torch
 from bank_data import Features, configure, decaying, make, unit
+
 from genmem_bank import construction
 from genmem_bank.files import Basis, map_rows, read_basis, read_card
 from genmem_bank.tensors import narrow, widen

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from genmem_bank import SvdBankConfig
-from genmem_bank.masking import mask_rows
 
 from genmem.draws import Draws
+from genmem_bank import SvdBankConfig
+from genmem_bank.masking import mask_rows
 
 COUNT, WIDTH = 4000, 50
 ROWS = torch.full((COUNT, WIDTH), 0.5)
@@ -89,5 +89,6 @@ def test_nothing_to_mask() -> None:
 )
 def test_settings_that_cannot_be_honoured(changes: dict[str, Any], message: str) -> None:
     """Refused before anything is built."""
+    usual: dict[str, Any] = {"path": "bank", "encoder": "enc", "rank": 4}
     with pytest.raises(ValueError, match=message):
-        SvdBankConfig(**{"path": "bank", "encoder": "enc", "rank": 4} | changes)
+        SvdBankConfig(**usual | changes)

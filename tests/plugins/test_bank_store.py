@@ -12,10 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from bank_data import FACTS, batch_of, configure, decaying, make, unit
-from genmem_bank.store import SvdBank
 
 from genmem.draws import Draws
 from genmem.testing import check_memory
+from genmem_bank.store import SvdBank
 
 INDEX = np.array([3, 59, 0, 3])
 

@@ -10,14 +10,14 @@ from collections.abc import Iterable
 
 import pytest
 import torch
-from genmem_repulsor import QueueConfig
-from genmem_repulsor.queue import Queue
 from synchronisation import no_host_synchronisation
 from torch import Tensor
 
 from genmem import attention
 from genmem.draws import Draws
 from genmem.testing import check_memory
+from genmem_repulsor import QueueConfig
+from genmem_repulsor.queue import Queue
 
 YES, NO = torch.tensor(True), torch.tensor(False)
 

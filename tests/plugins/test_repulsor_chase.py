@@ -5,13 +5,13 @@ from __future__ import annotations
 import attrs
 import pytest
 import torch
-from genmem_repulsor import RepulsorConfig
-from genmem_repulsor.queue import Queue
-from genmem_repulsor.repulsor import repel_within
 from torch import Tensor, nn
 
 from genmem.contracts import Facts, Prediction, Step
 from genmem.testing import example_step
+from genmem_repulsor import RepulsorConfig
+from genmem_repulsor.queue import Queue
+from genmem_repulsor.repulsor import repel_within
 
 BATCH, WIDTH, SAMPLES, AGE = 64, 32, 1024, 256
 

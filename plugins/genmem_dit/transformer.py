@@ -1,4 +1,4 @@
-"""SiT (Ma et al. 2024, arXiv 2401.08740): the network.
+"""The network of the family: SiT (arXiv 2401.08740), DiT (2212.09748), LightningDiT (2501.01423).
 
 Shapes: B batch, C H W sample, L tokens, D width, J conditions a sample (1, or L for token
 times), K memories a sample, E memory width. Time: t = 0 is data, t = 1 is noise. Module names
@@ -17,19 +17,20 @@ from genmem.contracts import Conditioning, Facts, Prediction
 from genmem_dit.blocks import Block, FinalLayer, join_patches
 from genmem_dit.embeddings import LabelEmbedder, MemoryProjection, PatchEmbedder, TimestepEmbedder
 from genmem_dit.initialisation import initialise
+from genmem_dit.rotary import RotaryPositions, Rotation
 
 if TYPE_CHECKING:
-    from genmem_dit import SitConfig
+    from genmem_dit.configs import TransformerConfig
 
 
-class SiT(nn.Module):
+class Transformer(nn.Module):
     """A transformer on patches; time, label and memory reach it through adaLN.
 
     Label and memory take part where the facts give them a size: no classes, no table; no
     memory width, no projection.
     """
 
-    def __init__(self, config: SitConfig, facts: Facts) -> None:
+    def __init__(self, config: TransformerConfig, facts: Facts) -> None:
         """The network of these settings for these facts.
 
         Raises:
@@ -41,12 +42,15 @@ class SiT(nn.Module):
         self.sample_shape = facts.sample_shape
         self.grid = divide_into_patches(facts.sample_shape, config.patch)
         self.output_channels = facts.output_channels
+        self.velocity = facts.predicts_velocity
         channels = count_output_channels(config, facts)
 
         # The order of construction is part of the seeded start: every layer draws when it is made.
         self.x_embedder = PatchEmbedder(facts.sample_shape[0], config.patch, width)
-        self.t_embedder = TimestepEmbedder(width, config.time_scale)
-        self.span_embedder = TimestepEmbedder(width, config.time_scale) if config.span else None
+        self.t_embedder = TimestepEmbedder(width, config.time_scale, config.whole_times)
+        self.span_embedder = (
+            TimestepEmbedder(width, config.time_scale, config.whole_times) if config.span else None
+        )
         self.y_embedder = LabelEmbedder(facts.num_classes, width) if facts.num_classes else None
         self.condition_projection = (
             MemoryProjection(facts.condition_width, width, config.memory_projection)
@@ -55,8 +59,9 @@ class SiT(nn.Module):
         )
         table = torch.zeros(1, self.grid[0] * self.grid[1], width)
         self.pos_embed = nn.Parameter(table, requires_grad=False)
-        self.blocks = nn.ModuleList(Block(width, heads, config.attention) for _ in range(depth))
-        self.final_layer = FinalLayer(width, config.patch**2 * channels)
+        self.feat_rope = RotaryPositions(self.grid, width // heads) if config.form.rope else None
+        self.blocks = nn.ModuleList(Block(width, heads, config.form) for _ in range(depth))
+        self.final_layer = FinalLayer(width, config.patch**2 * channels, config.form)
         self.initialise()
 
     def initialise(self) -> None:
@@ -94,23 +99,24 @@ class SiT(nn.Module):
         """
         stop = len(self.blocks) if until is None else until
         self._check(x_t, t, cond, taps, stop)
-        c_BJD = self.condition(t, cond)
+        c_BJD = self.condition(t if self.config.weights_time == "data0" else 1 - t, cond)
+        rotation = None if self.feat_rope is None else self.feat_rope()
         h_BLD = self.x_embedder(x_t) + self.pos_embed
         hidden: dict[int, Tensor] = {}
         for k, block in enumerate(self.blocks, 1):
             if k > stop:
                 break
-            h_BLD = self._run(block, h_BLD, c_BJD)
+            h_BLD = self._run(block, h_BLD, c_BJD, rotation)
             if k in taps:
                 hidden[k] = h_BLD
         if until is not None:
             return Prediction(h_BLD.new_empty(0), hidden)
         patches = self.final_layer(h_BLD, c_BJD)
-        output = join_patches(patches, self.grid, self.config.patch)
-        return Prediction(output[:, : self.output_channels], hidden)
+        output = join_patches(patches, self.grid, self.config.patch)[:, : self.output_channels]
+        return Prediction(self._turn_back(output), hidden)
 
     def condition(self, t: Tensor, cond: Conditioning) -> Tensor:
-        """(B, J, D): the sum of what is known of time, span, label and memory."""
+        """(B, J, D): the sum of what is known of time (the weights' own), span, label and memory."""
         c_BJD: Tensor = self.t_embedder(t if t.ndim == 2 else t[:, None])
         if self.span_embedder is not None:
             span_B = c_BJD.new_zeros(len(t)) if cond.span_B is None else cond.span_B
@@ -121,12 +127,21 @@ class SiT(nn.Module):
             c_BJD = c_BJD + self.condition_projection(cond.memory_BKE, cond.drop_B)[:, None]
         return c_BJD
 
-    def _run(self, block: nn.Module, h_BLD: Tensor, c_BJD: Tensor) -> Tensor:
+    def _turn_back(self, output: Tensor) -> Tensor:
+        """From the weights' direction of time to ours: dx/d(1 - t) = -dx/dt; all else stays."""
+        if self.config.weights_time == "data0" or not self.velocity:
+            return output
+        channels = self.sample_shape[0]
+        return torch.cat([-output[:, :channels], output[:, channels:]], 1)
+
+    def _run(self, block: nn.Module, h_BLD: Tensor, c_BJD: Tensor, rotation: Rotation | None) -> Tensor:
         if self.config.checkpoint and torch.is_grad_enabled():
             # Nothing in a block is random, so there is no generator state to keep.
-            out: Tensor = checkpoint(block, h_BLD, c_BJD, use_reentrant=False, preserve_rng_state=False)
+            out: Tensor = checkpoint(
+                block, h_BLD, c_BJD, rotation, use_reentrant=False, preserve_rng_state=False
+            )
         else:
-            out = block(h_BLD, c_BJD)
+            out = block(h_BLD, c_BJD, rotation)
         return out
 
     def _check(self, x_t: Tensor, t: Tensor, cond: Conditioning, taps: tuple[int, ...], stop: int) -> None:
@@ -160,6 +175,6 @@ def divide_into_patches(sample_shape: tuple[int, int, int], patch: int) -> tuple
     return height // patch, width // patch
 
 
-def count_output_channels(config: SitConfig, facts: Facts) -> int:
+def count_output_channels(config: TransformerConfig, facts: Facts) -> int:
     """Channels of the last layer: what the interpolant asks for; at least 2C with `learn_sigma`."""
     return max(facts.output_channels, facts.sample_shape[0] * (2 if config.learn_sigma else 1))

@@ -1,0 +1,84 @@
+"""DDPM with a learned variance (Ho et al. 2020; Nichol and Dhariwal 2021), as DiT trains it.
+
+Step k = 0 … T - 1 is at t = k / (T - 1); t = 0 is the least noisy step, not the data itself.
+Shapes: B batch, C H W sample, T steps.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from genmem.contracts import Coefficients, Conditioning, Regression, TimeRange, Times
+from genmem.draws import Draws
+from genmem.paths import AffineFields, AffinePath, spread
+from genmem_flow.likelihood import bound_bits
+
+if TYPE_CHECKING:
+    from genmem.contracts.interpolant import Predict
+
+
+class Ddpm(AffinePath):
+    """x_k = √ᾱ_k x + √(1 - ᾱ_k) ε with ᾱ_k = Π_{i ≤ k} (1 - β_i), β evenly spaced."""
+
+    predicts = "noise"
+
+    def __init__(self, steps: int, beta_min: float, beta_max: float, learn_variance: bool) -> None:
+        """T steps between two β."""
+        self.steps = steps
+        self.learn_variance = learn_variance
+        self.beta_T = torch.linspace(beta_min, beta_max, steps, dtype=torch.float64)
+        self.log_alpha_bar_T = torch.log1p(-self.beta_T).cumsum(0)
+        self._rise = (beta_max - beta_min) / (steps - 1)
+        self._first = beta_min
+
+    def coefficients(self, t: Tensor, /) -> Coefficients:
+        """√ᾱ, √(1 - ᾱ) and their derivatives, with ᾱ continued between the steps.
+
+        Evenly spaced β give ᾱ_k = δ^(k+1) Γ(c + 1) / Γ(c - k), δ the rise of β a step and
+        c = (1 - β_0) / δ: smooth in k and exact at every step. So an ODE solver may use it too.
+        """
+        k = t.double() * (self.steps - 1)
+        near = k.round().clamp(0, self.steps - 1)
+        end = (1.0 - self._first) / self._rise
+        rest = (k - near) * math.log(self._rise) + torch.lgamma(end - near) - torch.lgamma(end - k)
+        log_alpha_bar = self.log_alpha_bar_T.to(t.device)[near.long()] + rest
+        slope = (self.steps - 1) * (math.log(self._rise) + torch.digamma(end - k))
+        alpha_bar, noise = log_alpha_bar.exp(), -torch.expm1(log_alpha_bar)
+        alpha, sigma = alpha_bar.sqrt(), noise.sqrt()
+        parts = (alpha, sigma, 0.5 * slope * alpha, -0.5 * slope * alpha_bar / sigma)
+        return Coefficients(*(part.to(t.dtype) for part in parts))
+
+    def times(self, draws: Draws) -> Times:
+        """Steps, all equally likely."""
+        return Times(draws.integers("time", self.steps) / (self.steps - 1))
+
+    def limits(self) -> TimeRange:
+        """From the first step to the last."""
+        return TimeRange(0.0, 1.0, self.steps)
+
+    def fields(self, output: Tensor, x_t: Tensor, t: Tensor, /) -> AffineFields:
+        """Read noise, and the variance's place between its bounds, (v + 1) / 2."""
+        if not self.learn_variance:
+            return super().fields(output, x_t, t)
+        noise, place = output.chunk(2, 1)
+        fields = super().fields(noise, x_t, t)
+        fields.variance = (place + 1) / 2
+        return fields
+
+    def regress(
+        self, predict: Predict, x: Tensor, noise: Tensor, times: Times, cond: Conditioning, /
+    ) -> Regression:
+        """L_simple + L_vlb: the mean of (ε - ε_θ)², and of the bound in bits, ε_θ detached in it."""
+        if not self.learn_variance:
+            return super().regress(predict, x, noise, times, cond)
+        x_t = self.mix(x, noise, times.t)
+        prediction = predict(x_t, times.t, cond)
+        epsilon, place = prediction.output.chunk(2, 1)
+        error = (epsilon - noise).square()
+        step = spread((times.t * (self.steps - 1)).round().long(), x)
+        bound = bound_bits(self, x, x_t, step, epsilon.detach(), (place + 1) / 2)
+        return Regression(x_t, noise, (error + bound).flatten(1).mean(1), prediction)
