@@ -89,8 +89,9 @@ def test_show_prints_a_recipe_that_shows_the_same(tmp_path: Path) -> None:
 
 
 def test_list_and_copy(tmp_path: Path) -> None:
-    assert run("recipe", "list").output.startswith("quickstart")
-    assert "quickstart" in json.loads(run("recipe", "list", "--json").output)
+    described = json.loads(run("recipe", "list", "--json").output)
+    assert described["quickstart"]
+    assert [line.split()[0] for line in run("recipe", "list").output.splitlines()] == list(described)
     target = tmp_path / "mine.toml"
     assert run("recipe", "copy", "quickstart", str(target)).output == f"{target}\n"
     assert target.read_bytes() == Path(QUICKSTART).read_bytes()
@@ -225,6 +226,10 @@ def test_plugins_a_recipe_names_are_not_run_unasked(tmp_path: Path) -> None:
     needs = f"needs the plugin mine.py, which is not run unasked; pass --plugin {tmp_path / 'mine.py'}"
     assert f"{recipe}:2: {needs}" in str(caught.value).splitlines()
     assert not (tmp_path / "ran").exists()
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "mine.py").write_text(MINE)
+    with pytest.raises(RecipeError, match=f"pass --plugin {tmp_path / 'plugins' / 'mine.py'}"):
+        load(recipe, run_plugins=False)
     loaded = load(recipe, plugins=[tmp_path / "mine.py"], run_plugins=False)
     assert loaded.plugins == (str(tmp_path / "mine.py"),)
     assert loaded == load(recipe)

@@ -24,7 +24,20 @@ SETTINGS: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"depth": 2, "width": 16, "heads": 2, "span": True, "attention": "math", "learn_sigma": True},
         {"depth": 2, "width": 16, "heads": 2, "checkpoint": True, "patch": 4},
     ],
-    ("interpolant", "linear"): [{}, {"time": "logit-normal"}],
+    ("interpolant", "linear"): [
+        {},
+        {"time": "logit-normal"},
+        {"time": "shifted", "time_shift": 0.3},
+        *({"target": target, "weight": "min-snr"} for target in ("noise", "score", "x0")),
+    ],
+    ("interpolant", "cosine"): [{}, {"target": "noise", "weight": "likelihood"}],
+    ("interpolant", "vp"): [{}, {"target": "score"}, {"target": "noise", "weight": "velocity"}],
+    ("interpolant", "ddpm"): [{}, {"learn_variance": False}, {"steps": 200, "beta_max": 0.1}],
+    ("interpolant", "meanflow"): [
+        {},
+        {"power": 0.0, "two_times": 1.0},
+        {"omega": 0.2, "kappa": 0.5, "interval": (0.2, 0.8)},
+    ],
     ("objective", "dispersive"): [
         {"preset": "paper", "tap": 2},
         {"preset": "torch", "tap_fraction": 0.5},
@@ -36,7 +49,19 @@ SETTINGS: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("memory", "queue"): [{"rows": 64, "width": 8}, {"rows": 64, "width": 8, "dtype": "fp32"}],
     ("sampler", "euler"): [{"steps": 25}],
     ("sampler", "heun"): [{"steps": 10}],
-    ("sampler", "sde-euler"): [{"steps": 100}],
+    ("sampler", "rk4"): [{"steps": 5}],
+    ("sampler", "dopri5"): [{}, {"rtol": 1e-6}],
+    ("sampler", "sde-euler"): [{"steps": 100}, {"steps": 200, "diffusion": "sbdm", "last_step": "tweedie"}],
+    ("sampler", "sde-heun"): [{"steps": 50}, {"steps": 50, "diffusion": "linear", "last_step_size": 0.004}],
+    ("sampler", "ddpm"): [{"steps": 100}, {"steps": 100, "variance": "large"}],
+    ("sampler", "ddim"): [{"steps": 50}],
+    ("sampler", "meanflow"): [{}, {"steps": 2}, {"steps": 5, "shift": 0.5}],
+    ("guidance", "cfg"): [
+        {"scale": 1.0},
+        {"scale": 3.0, "channels": 1},
+        {"scale": 3.0, "interval": (0.2, 0.6)},
+        {"scale": 3.0, "interval": (1.0, 0.0)},
+    ],
     ("encoder", "pca"): [{"width": 8}],
     ("encoder", "random-conv"): [{}, {"tokens": True}],
 }
@@ -79,6 +104,11 @@ def test_the_bank_that_the_quickstart_builds(data):
 @pytest.mark.parametrize("config", cases("sampler"))
 def test_samplers(config):
     testing.check_sampler(config)
+
+
+@pytest.mark.parametrize("config", cases("guidance"))
+def test_guidances(config):
+    testing.check_guidance(config)
 
 
 @pytest.mark.parametrize("config", cases("source"))

@@ -32,9 +32,11 @@ PUBLIC = {
     "genmem.attention": "log-sum-exp over many rows",
     "genmem.collectives": "gathering over ranks",
     "genmem.devices": "the device a benchmark runs on",
+    "genmem.host": "components of others, found by name",
     "genmem.recipe": "a command that takes a recipe",
     "genmem.cli.options": "a command that takes a recipe",
     "genmem.data.preparation": "a command that prepares a recipe's data",
+    "genmem.sampling.evaluation": "a benchmark of sampling",
     "genmem.testing": "contract checks",
 }
 """What a plugin may import of genmem, and for what."""

@@ -13,11 +13,11 @@ from distributions import ROOT
 from fakes import RECIPE, fake_catalog
 from jsonschema import Draft202012Validator
 
-from genmem.host import load_catalog
+from genmem.host import KINDS, load_catalog
 from genmem.recipe import RecipeError, loads
 from genmem.recipe.docstrings import attribute_docstrings
-from genmem.recipe.schema import schema_of
-from genmem.recipe.tables import TrainTable
+from genmem.recipe.schema import schema_of, seated_kinds
+from genmem.recipe.tables import Recipe, TrainTable
 
 COMMITTED = ROOT / "docs" / "recipe.schema.json"
 FAKE = Draft202012Validator(schema_of(fake_catalog()))
@@ -148,6 +148,12 @@ def test_none_may_stand_for_what_is_optional(path: tuple[str, ...]) -> None:
 def test_names_defaults_and_docs_are_in_it() -> None:
     depth = schema_of(fake_catalog())["$defs"]["backbone.grid"]["properties"]["depth"]
     assert depth == {"description": "Blocks.", "type": "integer", "default": 4}
+
+
+def test_components_without_a_seat_in_recipes_are_left_out() -> None:
+    assert set(seated_kinds(Recipe)) == set(KINDS) - {"format"}
+    kinds = {name.partition(".")[0] for name in schema_of(load_catalog())["$defs"]}
+    assert kinds <= set(seated_kinds(Recipe))
 
 
 def test_docstrings_of_attributes_are_found() -> None:

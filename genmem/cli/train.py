@@ -29,6 +29,11 @@ def command(
       genmem train quickstart --nproc 2
       torchrun --nproc_per_node 8 -m genmem train my.toml
     """
+    from genmem.recipe import load
+
+    # What is wrong with the recipe is told before torch is imported, which takes seconds.
+    load(recipe, overrides, plugins)
+
     from genmem.training.launch import spawn
     from genmem.training.session import run
 

@@ -8,6 +8,7 @@ nearest     `nearest`: the closest rows
 write       `stage`, `commit`: rows that training adds
 """
 
+# ruff: noqa: B027 - a store that is not written to has nothing to commit, discard or load.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -164,7 +165,7 @@ class MemoryConfig(ABC):
         """Per-sample features it needs in the shards."""
         return frozenset()
 
-    def prepare(self, dataset: DatasetFolder) -> None:  # noqa: B027 - most stores need nothing
+    def prepare(self, dataset: DatasetFolder) -> None:
         """Make the files it needs, if they are missing. Called on one process."""
 
     @abstractmethod

@@ -23,7 +23,7 @@ AVERAGE = ("ema",)
 ONLINE = ("model", "state_dict")
 """Entries under which training scripts keep weights, beside optimizer state and options."""
 
-_UNSUPPORTED = re.compile(r"Unsupported \w+: (?:GLOBAL )?(\S+)")
+_UNKNOWN = re.compile(r"GLOBAL (\S+)")
 
 
 class Weights(NamedTuple):
@@ -126,11 +126,16 @@ def _read_pickle(file: Path) -> Any:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        unsupported = _UNSUPPORTED.search(str(error))
-        if unsupported is None:
-            raise ValueError(f"{file} cannot be read as weights: {str(error).splitlines()[0]}") from None
-        raise ValueError(
-            f"{file} holds {unsupported[1]}, which is no tensor and might run code, so it was not read; "
-            "let whoever has it save the state dict alone, best as safetensors"
-        ) from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, AttributeError, TypeError) as error:
+        raise ValueError(f"{file} {_explain(error)}") from None
+
+
+def _explain(error: Exception) -> str:
+    """Why a pickle was not read; torch's own text recommends to run what is in it."""
+    unknown = _UNKNOWN.search(str(error))
+    if unknown is None:
+        return f"cannot be read as weights ({type(error).__name__}): it is damaged, or no file of weights"
+    return (
+        f"holds {unknown[1]}, which is no tensor and might run code, so it was not read; "
+        "let whoever has it save the state dict alone, best as safetensors"
+    )

@@ -17,7 +17,6 @@ from genmem.recipe.tables import Recipe
 from genmem.training.progress import preparation_progress
 from genmem.training.trainer import shapes_of
 
-
 BATCH = 2
 """Samples measured; counts are told for each, so that the largest networks fit."""
 

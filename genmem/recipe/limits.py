@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import attrs
+
+
+def plain_name(instance: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    """A name that can be that of a folder, and of no other place.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", value):
+        raise ValueError(f"{attribute.name} must be letters, digits, '.', '_' and '-', got {value!r}")
 
 
 def positive(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:

@@ -89,9 +89,11 @@ def _plugin_files(
         return list({**given, **dict.fromkeys(paths)}), []
     origin = document.origin(("plugins",))
     passed = {path.name for path in given}
+    kept = Path(document.file).parent / "plugins"  # where a run keeps copies
     problems = [
-        Problem(origin, f"needs the plugin {path.name}, which is not run unasked; pass --plugin {path}")
+        Problem(origin, f"needs the plugin {path.name}, which is not run unasked; pass --plugin {file}")
         for path in paths
+        for file in [kept / path.name if (kept / path.name).is_file() else path]
         if path.name not in passed
     ]
     return list(given), problems

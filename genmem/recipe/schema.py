@@ -41,9 +41,21 @@ def schema_of(catalog: Catalog) -> Schema:
                 "description": one.description,
                 "properties": Properties(catalog).fields(one.config),
             }
-            for one in catalog.components()
+            for kind in seated_kinds(Recipe)
+            for one in catalog.components(kind)
         },
     }
+
+
+def seated_kinds(cls: type[Any]) -> dict[str, None]:
+    """Kinds of component that have a seat in this table or in one below it, in order."""
+    kinds: dict[str, None] = {}
+    for shape in map(shape_of, fields_of(cls)):
+        if shape.how in ("seat", "seats", "inline"):
+            kinds[shape.of] = None
+        elif shape.how in ("table", "tables"):
+            kinds |= seated_kinds(shape.of)
+    return kinds
 
 
 def reference(kind: str, name: str) -> str:

@@ -25,7 +25,7 @@ from genmem.contracts import (
     SourceConfig,
     TokenizerConfig,
 )
-from genmem.recipe.limits import not_negative, positive, share
+from genmem.recipe.limits import not_negative, plain_name, positive, share
 
 C = TypeVar("C")
 
@@ -220,7 +220,7 @@ class EvaluateTable:
 class Recipe:
     """A whole run, every component resolved."""
 
-    name: str
+    name: str = attrs.field(validator=plain_name)
     """Name of the run; the file's, unless given."""
 
     description: str = ""

@@ -9,6 +9,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -47,7 +48,7 @@ class PngFiles:
     def write(self, first: int, pictures_BHWC: np.ndarray, facts: Facts) -> None:
         """Write the files, each under its name only when it is whole."""
         for number, picture in enumerate(pictures_BHWC, first):
-            _whole(self._path(number), lambda file, picture=picture: file.write(encode_png(picture)))
+            _whole(self._path(number), partial(_write_bytes, encode_png(picture)))
 
     def finish(self, num: int) -> None:
         """Nothing is left to do."""
@@ -136,6 +137,10 @@ def encode_png(picture_HWC: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture_HWC.squeeze(2) if picture_HWC.shape[2] == 1 else picture_HWC).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _write_bytes(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
 
 
 def _whole(path: Path, fill: Callable[[IO[bytes]], object]) -> None:

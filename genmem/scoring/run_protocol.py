@@ -34,9 +34,18 @@ def protocol_of(
         samples=options.samples,
         rounding="clamp, round to nearest",
         decoder={**describe(recipe.data.tokenizer), "weights": dataset.spec.weights},
-        # Encoders that are fitted are fitted to the training split, which the reference's hash covers.
-        features={"use": " ".join(spaces), "weights": "", "spaces": spaces, "lookup": options.copies},
-        reference={"name": "held-out split", "count": dataset.count("test"), "hash": dataset.reference_hash("test")},
+        # Encoders have no weights but those fitted to the training split.
+        features={
+            "use": " ".join(spaces),
+            "weights": dataset.reference_hash("train"),
+            "spaces": spaces,
+            "lookup": options.copies,
+        },
+        reference={
+            "name": "held-out split",
+            "count": dataset.count("test"),
+            "hash": dataset.reference_hash("test"),
+        },
         weights=weights,
         memory=_memory(store),
         precision=recipe.train.precision,

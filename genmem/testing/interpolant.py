@@ -14,11 +14,12 @@ from genmem.draws import Draws
 BATCH, SHAPE = 16, (2, 4, 4)
 
 
-def check_interpolant(config: InterpolantConfig, *, endpoint_tolerance: float = 1e-2) -> None:
+def check_interpolant(config: InterpolantConfig, *, endpoint_tolerance: float = 5e-2) -> None:
     """Build the process and hold it to its contract.
 
-    Checks that t = 0 is data and t = 1 noise, that times are drawn in [0, 1] row by row, that the
-    regression calls `predict` and gives one finite loss a sample with a gradient, and, on an
+    Checks that t = 0 is data and t = 1 noise (nearly: a last step of DDPM keeps some data), that
+    times are drawn in [0, 1] row by row and the sampler's range lies there too, that the regression
+    calls `predict` and gives one finite loss a sample with a gradient, and, on an
     affine path, that the coefficients' derivatives are right.
 
     Raises:
@@ -34,6 +35,8 @@ def check_interpolant(config: InterpolantConfig, *, endpoint_tolerance: float = 
     assert len(times.t) == BATCH and bool(((times.t >= 0) & (times.t <= 1)).all()), "times must lie in [0, 1]"
     alone = process.times(Draws(0, torch.arange(3, 4))).t
     assert torch.equal(alone, times.t[3:4]), "a row's time must depend on its own identity alone"
+    low, high, steps = process.limits()
+    assert 0 <= low < high <= 1 and steps != 0, f"limits must lie in 0 … 1, got {low} … {high}"
     _check_regression(config, x.float(), noise.float())
     _check_derivatives(config)
 

@@ -18,17 +18,36 @@ DEVIATION, SHAPE, BATCH = 0.5, (1, 4, 4), 512
 
 
 class GaussianEvaluation:
-    """The exact fields of Gaussian data; counts its calls."""
+    """The exact fields of Gaussian data; counts its calls, and the evaluations of each row."""
 
     def __init__(self, deviation: float = DEVIATION) -> None:
         """Data N(0, deviation²)."""
         self.interpolant = StraightPath()
-        self.calls = 0
+        self.evaluated: list[Tensor] = []
+        self._deviation = deviation
         self._variance = deviation**2
+        self._rows_B: Tensor | None = None
+
+    @property
+    def calls(self) -> int:
+        """Calls so far, whatever their size."""
+        return len(self.evaluated)
+
+    @property
+    def evaluations_B(self) -> Tensor:
+        """int64 (B,): evaluations of each row so far."""
+        return torch.cat(self.evaluated).bincount()
+
+    def select(self, rows_B: Tensor, /) -> GaussianEvaluation:
+        """The same for these rows, on the same count."""
+        part = GaussianEvaluation(self._deviation)
+        part.evaluated = self.evaluated
+        part._rows_B = rows_B if self._rows_B is None else self._rows_B[rows_B]
+        return part
 
     def __call__(self, x: Tensor, t_B: Tensor, span_B: Tensor | None = None, /) -> Fields:
         """Velocity, or its average over the span where one is given."""
-        self.calls += 1
+        self.evaluated.append(torch.arange(len(x)) if self._rows_B is None else self._rows_B)
         t = t_B.to(x.dtype).view(-1, 1, 1, 1)
         velocity = x * (t - (1 - t) * self._variance) / self._spread(t)
         if span_B is not None:
@@ -69,15 +88,38 @@ def check_sampler(config: SamplerConfig, *, tolerance: float = 0.1) -> None:
 
 
 def check_guidance(config: GuidanceConfig) -> None:
-    """Hold a guidance to its contract: where both outputs agree it changes nothing.
+    """Hold a guidance to its contract.
+
+    Checks that it changes nothing where both outputs agree, that a row depends on itself alone, that
+    the network's rows are those of the batch, and that a learned variance is not guided.
 
     Raises:
         AssertionError: What does not hold.
     """
-    x, t_B = torch.randn(4, *SHAPE), torch.linspace(0.1, 0.9, 4)
+    guidance, network = config.build(), _TwoOutputs()
+    x, t_B = Draws(0, torch.arange(BATCH)).normal("x", SHAPE), torch.linspace(0.0, 1.0, BATCH)
+    cond = Conditioning(label_B=torch.arange(BATCH))
+    network.offset = 0.0
+    assert torch.allclose(guidance(network, x, t_B, cond)[:, :1], 2.0 * x, atol=1e-5), (
+        "guidance between equal outputs must give that output"
+    )
+    network.offset = 1.0
+    guided = guidance(network, x, t_B, cond)
+    assert torch.equal(guided[:, 1:], 3.0 * x), "channels beyond a sample's must stay as with condition"
+    alone = guidance(network, x[3:5], t_B[3:5], cond.take(torch.arange(3, 5)))
+    assert torch.allclose(alone, guided[3:5], atol=1e-5), "a row must not depend on its batch mates"
 
-    def output(x: Tensor, t_B: Tensor, cond: Conditioning) -> Tensor:
-        return 2.0 * x
 
-    guided = config.build()(output, x, t_B, Conditioning(label_B=torch.zeros(4, dtype=torch.int64)))
-    assert torch.allclose(guided, 2.0 * x, atol=1e-5), "guidance between equal outputs must give that output"
+class _TwoOutputs:
+    """A network with a learned variance, that gives something else where the condition is dropped."""
+
+    offset = 0.0
+
+    def __call__(self, x: Tensor, t_B: Tensor, cond: Conditioning, rows_B: Tensor | None = None, /) -> Tensor:
+        assert rows_B is not None or len(x) in (2, BATCH), "say which rows these are, where they are others"
+        if rows_B is not None:
+            assert len(rows_B) == len(x), "rows_B must have one entry for each row"
+        assert cond.label_B is not None and len(cond.label_B) == len(t_B) == len(x), "rows must match"
+        dropped = torch.zeros(len(x), dtype=torch.bool) if cond.drop_B is None else cond.drop_B
+        shift = self.offset * dropped.view(-1, 1, 1, 1)
+        return torch.cat([2.0 * x + shift, 3.0 * x + shift], 1)

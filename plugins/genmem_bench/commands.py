@@ -72,3 +72,28 @@ def _show(result: dict[str, Any]) -> None:
             *(f"{size[key] / 2**20:.1f}" for key in ("bank_bytes", "extra_bytes", "compared_extra_bytes")),
         )
     Console().print(table)
+
+
+@bench.command()
+@click.option("--steps", type=click.IntRange(2), default=50, show_default=True, help="Sampling steps.")
+@click.option("--depth", type=click.IntRange(1), default=6, show_default=True, help="Blocks of the network.")
+@click.option("--width", type=click.IntRange(64), default=192, show_default=True, help="A multiple of 64.")
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Samples.")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds that count.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: seconds and counts.")
+def sampler(steps: int, depth: int, width: int, batch: int, rounds: int, as_json: bool) -> None:
+    """SDE Heun and guidance in an interval, beside the forms one writes first."""
+    from genmem_bench.sampler import run
+
+    result = run(steps, depth, width, batch, rounds)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    for name, what in (("sde_heun", "SDE Heun"), ("guidance", "guidance on a tenth of the times")):
+        ratio = result.get(f"{name}_wall_ratio", result.get(f"{name}_ratio"))
+        click.echo(
+            f"{what}: {result[f'{name}_evaluations']} evaluations in {result[f'{name}_seconds']:.2f} s"
+            f" +{result[f'{name}_spread']:.0%}, plain {result[f'{name}_plain_evaluations']} in"
+            f" {result[f'{name}_plain_seconds']:.2f} s +{result[f'{name}_plain_spread']:.0%}: {ratio:.2f}×"
+        )
+    click.echo(f"least of {rounds} rounds run in turn, + how far the median lies above it; results equal")

@@ -1,7 +1,7 @@
 """DDPM with a learned variance (Ho et al. 2020; Nichol and Dhariwal 2021), as DiT trains it.
 
 Step k = 0 … T - 1 is at t = k / (T - 1); t = 0 is the least noisy step, not the data itself.
-Shapes: B batch, C H W sample, T steps.
+Shapes: B batch, C H W sample, T steps, Q points.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,10 @@ from genmem_flow.likelihood import bound_bits
 
 if TYPE_CHECKING:
     from genmem.contracts.interpolant import Predict
+
+
+QUADRATURE = 5
+"""Points of the Gauss-Legendre rule over half a step."""
 
 
 class Ddpm(AffinePath):
@@ -39,18 +44,27 @@ class Ddpm(AffinePath):
         """√ᾱ, √(1 - ᾱ) and their derivatives, with ᾱ continued between the steps.
 
         Evenly spaced β give ᾱ_k = δ^(k+1) Γ(c + 1) / Γ(c - k), δ the rise of β a step and
-        c = (1 - β_0) / δ: smooth in k and exact at every step. So an ODE solver may use it too.
+        c = (1 - β_0) / δ: smooth in k and exact at every step, so an ODE solver may use it too. Its
+        logarithm is that of the nearest step and the integral of its slope log δ + ψ(c - k) from there.
         """
-        k = t.double() * (self.steps - 1)
-        near = k.round().clamp(0, self.steps - 1)
-        end = (1.0 - self._first) / self._rise
-        rest = (k - near) * math.log(self._rise) + torch.lgamma(end - near) - torch.lgamma(end - k)
+        last = self.steps - 1
+        k = t.double() * last
+        near = k.round().clamp(0, last)
+        node_Q, weight_Q = (
+            torch.from_numpy(part).to(k) for part in np.polynomial.legendre.leggauss(QUADRATURE)
+        )
+        between = near[..., None] + (k - near)[..., None] * (node_Q + 1) / 2
+        rest = (k - near) * (self._slope(between) * weight_Q).sum(-1) / 2
         log_alpha_bar = self.log_alpha_bar_T.to(t.device)[near.long()] + rest
-        slope = (self.steps - 1) * (math.log(self._rise) + torch.digamma(end - k))
+        slope = last * self._slope(k)
         alpha_bar, noise = log_alpha_bar.exp(), -torch.expm1(log_alpha_bar)
         alpha, sigma = alpha_bar.sqrt(), noise.sqrt()
         parts = (alpha, sigma, 0.5 * slope * alpha, -0.5 * slope * alpha_bar / sigma)
         return Coefficients(*(part.to(t.dtype) for part in parts))
+
+    def _slope(self, k: Tensor) -> Tensor:
+        """d log ᾱ / dk."""
+        return math.log(self._rise) + torch.digamma((1.0 - self._first) / self._rise - k)
 
     def times(self, draws: Draws) -> Times:
         """Steps, all equally likely."""

@@ -229,14 +229,17 @@ class CfgConfig(GuidanceConfig):
     scale: float = attrs.field(validator=attrs.validators.ge(0.0))
     """1 is none."""
 
-    channels: int | Literal["all"] = attrs.field(
-        default="all", validator=attrs.validators.or_(attrs.validators.in_(["all"]), _at_least_1)
-    )
+    channels: int | Literal["all"] = attrs.field(default="all")
     """Guide all of a sample's channels, or the first so many (3 in SiT, DiT and LightningDiT)."""
 
     interval: tuple[float, float] = (0.0, 1.0)
     """Times t that are guided, both ends included; outside, the network is not asked without
     condition. Nowhere where the first is above the second."""
+
+    @channels.validator
+    def _check_channels(self, _: object, value: int | str) -> None:
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f'channels must be "all" or 1 and more, got {value}')
 
     @property
     def needs_drop(self) -> bool:

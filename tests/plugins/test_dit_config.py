@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from genmem_dit import SIZES, SitConfig
 
 from genmem.contracts import Facts
+from genmem_dit import SIZES, SitConfig
 
 TINY = {"depth": 4, "width": 64, "heads": 4}
 

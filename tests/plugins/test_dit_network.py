@@ -4,21 +4,21 @@ import math
 
 import pytest
 import torch
-from genmem_dit import SitConfig
-from genmem_dit.embeddings import embed_positions
 from torch import Tensor, nn
 
 from genmem.contracts import Conditioning, Facts
 from genmem.testing import check_backbone
+from genmem_dit import DitConfig, LightningDitConfig, SitConfig, TransformerConfig
+from genmem_dit.embeddings import embed_positions
 
 FACTS = Facts(sample_shape=(3, 4, 6), output_channels=3, num_classes=5, condition_width=7)
 TOKENS = 6
 TINY = {"depth": 3, "width": 16, "heads": 2, "patch": 2, "init": "xavier"}
 
 
-def build(facts: Facts = FACTS, **options: object) -> nn.Module:
+def build(facts: Facts = FACTS, config: type[TransformerConfig] = SitConfig, **options: object) -> nn.Module:
     torch.manual_seed(1)
-    return SitConfig(**(TINY | options)).build(facts)
+    return config(**(TINY | options)).build(facts)
 
 
 def inputs(batch: int = 4) -> tuple[Tensor, Tensor, Conditioning]:
@@ -64,16 +64,17 @@ def test_rows_are_independent():
     torch.testing.assert_close(whole[1:2], part)
 
 
+@pytest.mark.parametrize("config", [SitConfig, DitConfig, LightningDitConfig])
 @pytest.mark.parametrize("has_label", [False, True])
 @pytest.mark.parametrize("has_memory", [False, True])
-def test_parts_exist_only_for_conditions_there_are(has_label, has_memory):
+def test_parts_exist_only_for_conditions_there_are(config, has_label, has_memory):
     facts = Facts(
         sample_shape=(3, 4, 6),
         output_channels=3,
         num_classes=5 if has_label else 0,
         condition_width=7 if has_memory else 0,
     )
-    net = build(facts)
+    net = build(facts, config)
     names = set(net.state_dict())
     assert ("y_embedder.embedding_table.weight" in names) == has_label
     assert ("condition_projection.linear.weight" in names) == has_memory
@@ -175,6 +176,19 @@ def test_channels_are_those_asked_for(learn_sigma, asked):
     assert net.final_layer.linear.out_features == 4 * (6 if learn_sigma else asked)
 
 
-@pytest.mark.parametrize("options", [{}, {"span": True}, {"patch": 1}, {"attention": "math"}], ids=str)
-def test_contract(options):
-    check_backbone(SitConfig(**TINY | options))
+@pytest.mark.parametrize("config", [SitConfig, DitConfig, LightningDitConfig])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"span": True},
+        {"patch": 1},
+        {"attention": "math"},
+        {"weights_time": "data1"},
+        {"learn_sigma": True},
+    ],
+    ids=str,
+)
+def test_contract(config, options):
+    check_backbone(config(**TINY | options))
+    check_backbone(config(**TINY | options), (1, 4, 8))

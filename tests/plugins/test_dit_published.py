@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from genmem_dit import SitConfig
-from genmem_dit.embeddings import embed_positions, embed_times
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from genmem.contracts import Conditioning, Facts
+from genmem_dit import SitConfig
+from genmem_dit.embeddings import embed_positions, embed_times
 
 IMAGENET = Facts(sample_shape=(4, 32, 32), output_channels=4, num_classes=1000)
 

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from genmem_flow import LinearConfig
 from scipy import stats
 
 from genmem.draws import Draws
 from genmem.testing import check_interpolant
+from genmem_flow import LinearConfig
 
 
 def draw(config: LinearConfig, rows: int = 20_000, seed: int = 0) -> torch.Tensor:

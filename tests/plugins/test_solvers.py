@@ -8,14 +8,14 @@ from itertools import pairwise
 
 import pytest
 import torch
-from genmem_solvers import EulerConfig, HeunConfig, SdeEulerConfig
-from genmem_solvers.grids import space_times
 from torch import Tensor
 
 from genmem.contracts import Coefficients, SamplerConfig
 from genmem.draws import Draws
 from genmem.paths import AffineFields, AffinePath
 from genmem.testing import check_sampler
+from genmem_solvers import EulerConfig, HeunConfig, SdeEulerConfig
+from genmem_solvers.grids import space_times
 
 S = 0.5
 

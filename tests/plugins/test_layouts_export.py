@@ -1,0 +1,210 @@
+"""Round trips through layouts, refusals, and files that would run code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from published import TINY, filled
+from running import ready, small_recipe, trainer_of
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+import genmem.api
+from genmem.cli import main
+from genmem.contracts import Conditioning
+from genmem.exchange.exporting import export_weights
+from genmem.exchange.importing import import_weights
+from genmem.training import checkpoints
+from genmem.training.folder import RunFolder
+
+RECIPE = """\
+extends = "quickstart"
+objective = "none"
+{tables}
+[data]
+path = "{data}/digits"
+[backbone]
+use = "{use}"
+depth = 2
+width = 32
+heads = 4
+patch = 2
+{options}
+[interpolant]
+use = "{interpolant}"
+[memory]
+negatives = "none"
+bank = {bank}
+[condition]
+{condition}
+"""
+
+
+BACKBONES = {
+    "sit": "sit",
+    "dit": "dit",
+    "repa": "sit",
+    "lightningdit": "lightningdit",
+    "gmem": "lightningdit",
+}
+
+
+def recipe(folder: Path, data: Path, layout: str) -> Path:
+    """A recipe on digits for weights of a layout."""
+    text = RECIPE.format(
+        data=data,
+        use=BACKBONES[layout],
+        tables="",
+        options="learn_sigma = true" if layout in ("sit", "dit") else "",
+        interpolant="ddpm" if layout == "dit" else "linear",
+        bank=f'{{path = "{data}/digits/bank"}}' if layout == "gmem" else '"none"',
+        condition='memory = "bank"' if layout == "gmem" else 'memory = "none"\nlabel = true',
+    )
+    (folder / "recipe.toml").write_text(text)
+    return folder / "recipe.toml"
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits")
+    ready(small_recipe(folder))
+    return folder
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", TINY)
+def test_round_trip(tmp_path: Path, digits: Path, layout: str, dtype: torch.dtype) -> None:
+    """Every tensor kept comes out as it went in, to the bit and under its own name; and again."""
+    weights = {name: value.to(dtype) for name, value in filled(TINY[layout]).items()}
+    torch.save({"ema": weights}, tmp_path / "weights.pt")
+    told = import_weights(
+        tmp_path / "weights.pt", tmp_path / "run", layout, recipe=recipe(tmp_path, digits, layout)
+    )
+    kept = {name: value for name, value in weights.items() if name not in told.dropped}
+    assert told.kept == len(kept) and len(weights) - len(kept) == (6 if "proj" in str(told.dropped) else 0)
+    for again in ("first", "second"):
+        file = tmp_path / f"{again}.safetensors"
+        exported = export_weights(tmp_path / "run", file, layout=layout)
+        assert exported.note == "" and exported.count == len(kept)
+        found = load_file(file)
+        assert found.keys() == kept.keys()
+        for name, value in kept.items():
+            assert found[name].dtype == dtype and torch.equal(found[name], value), name
+        if again == "first":
+            (tmp_path / "run").rename(tmp_path / "before")
+            import_weights(file, tmp_path / "run", layout, recipe=exported.recipe)
+    with torch.no_grad():
+        outputs = [output_of(tmp_path / name) for name in ("before", "run")]
+    assert torch.equal(*outputs) and outputs[0].any()
+
+
+def output_of(run: Path) -> Tensor:
+    net = genmem.api.load(run, device="cpu").generator().backbone
+    x = torch.linspace(-1, 1, 128).view(2, 1, 8, 8)
+    memory = torch.ones(2, 1, 16) if net.condition_projection is not None else None
+    label = torch.tensor([1, 10]) if net.y_embedder is not None else None
+    output: Tensor = net(x, torch.tensor([0.2, 0.6]), Conditioning(label, memory)).output
+    return output
+
+
+def test_gmem_samples_from_its_bank(tmp_path: Path, digits: Path) -> None:
+    torch.save(filled(TINY["gmem"]), tmp_path / "weights.pt")
+    import_weights(tmp_path / "weights.pt", tmp_path / "run", "gmem", recipe=recipe(tmp_path, digits, "gmem"))
+    done = CliRunner().invoke(main, ["sample", str(tmp_path / "run"), "--num", "2"])
+    assert done.exit_code == 0, done.output
+
+
+def test_gmem_needs_a_recipe(tmp_path: Path) -> None:
+    torch.save(filled(TINY["gmem"]), tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match="layout 'gmem' does not say all that a recipe needs: .*--recipe"):
+        import_weights(tmp_path / "weights.pt", tmp_path / "run", "gmem")
+
+
+def test_a_run_of_ours_goes_out_and_comes_back(tmp_path: Path, digits: Path) -> None:
+    """Weights trained with the data at t = 0 keep that, in a layout that has it at 1, and say so."""
+    ours = small_recipe(
+        digits,
+        "--condition.memory=none",
+        "--memory.bank=none",
+        "--condition.label=true",
+        tables="objective = 'none'\n[memory]\nnegatives = 'none'",
+        small=("--backbone.depth=2", "--backbone.width=32", "--train.batch=32"),
+    )
+    folder = RunFolder(tmp_path / "run")
+    trainer = trainer_of(ours)
+    trainer.step()
+    from genmem.host import load_catalog
+
+    folder.begin(ours, load_catalog(), [])
+    checkpoints.save(folder.checkpoints, 32, trainer.checkpoint(), 1)
+    exported = export_weights(folder.path, tmp_path / "ours.safetensors", layout="sit", weights="online")
+    assert "1 - t and negate the velocity" in exported.note
+    assert export_weights(folder.path, tmp_path / "repa.safetensors", layout="repa").note == ""
+    with safe_open(exported.file, framework="pt") as opened:
+        assert opened.metadata()["weights_time"] == "data0"
+    told = import_weights(exported.file, tmp_path / "again", "sit", recipe=exported.recipe)
+    assert told.weights_time == "data0"
+    state = trainer.assembly.backbone.state_dict()
+    again = checkpoints.weights(checkpoints.numbered(tmp_path / "again/checkpoints")[0], "ema")
+    assert all(torch.equal(state[name], value) for name, value in again.items())
+    turned = import_weights(
+        exported.file, tmp_path / "turned", "sit", recipe=exported.recipe, weights_time="data1"
+    )
+    assert turned.weights_time == "data1"
+
+
+def test_samples_need_no_data_set(tmp_path: Path) -> None:
+    """A run copied to another machine samples there: shapes stand in its checkpoint."""
+    ours = small_recipe(tmp_path)
+    folder = RunFolder(tmp_path / "run")
+    trainer = trainer_of(ours)
+    from genmem.host import load_catalog
+
+    folder.begin(ours, load_catalog(), [])
+    checkpoints.save(folder.checkpoints, 0, trainer.checkpoint(), 1)
+    before = genmem.api.load(folder.path, device="cpu").sample(2)
+    for split in ("train", "test"):
+        (tmp_path / "digits" / split).rename(tmp_path / split)
+    again = genmem.api.load(folder.path, device="cpu").sample(2)
+    assert (before.array == again.array).all() if hasattr(before, "array") else True
+    assert not (tmp_path / "digits" / "train").exists()
+
+
+def test_a_network_of_another_shape_is_refused(tmp_path: Path, digits: Path) -> None:
+    torch.save(filled(TINY["sit"]), tmp_path / "weights.pt")
+    given = recipe(tmp_path, digits, "sit")
+    given.write_text(given.read_text().replace("depth = 2", "depth = 3").replace("patch = 2", "patch = 4"))
+    with pytest.raises(
+        ValueError, match="does not fit the recipe's network: it lacks blocks.2.* and 6 more; final"
+    ):
+        import_weights(tmp_path / "weights.pt", tmp_path / "run", "sit", recipe=given)
+
+
+def test_nothing_is_overwritten(tmp_path: Path, digits: Path) -> None:
+    torch.save(filled(TINY["sit"]), tmp_path / "weights.pt")
+    given = recipe(tmp_path, digits, "sit")
+    import_weights(tmp_path / "weights.pt", tmp_path / "run", "sit", recipe=given)
+    with pytest.raises(FileExistsError, match="nothing is overwritten"):
+        import_weights(tmp_path / "weights.pt", tmp_path / "run", "sit", recipe=given)
+    with pytest.raises(FileExistsError, match="nothing is overwritten"):
+        export_weights(tmp_path / "run", tmp_path / "recipe.safetensors")
+    with pytest.raises(
+        ValueError, match="the run has y_embedder.*, which the layout does not; leave --layout out"
+    ):
+        export_weights(tmp_path / "run", tmp_path / "out.safetensors", layout="gmem")
+
+
+def test_rectangles_have_to_be_told(tmp_path: Path, digits: Path) -> None:
+    """Eight tokens fill no square."""
+    weights = filled(TINY["sit"])
+    weights["pos_embed"] = torch.randn(1, 8, 32)
+    torch.save(weights, tmp_path / "weights.pt")
+    given = recipe(tmp_path, tmp_path / "nowhere", "sit")
+    with pytest.raises(ValueError, match="8 tokens fill no square; say which shape with --shape C,H,W"):
+        import_weights(tmp_path / "weights.pt", tmp_path / "run", "sit", recipe=given)
+    import_weights(tmp_path / "weights.pt", tmp_path / "run", "sit", recipe=given, shape=(1, 4, 8))
+    assert genmem.api.load(tmp_path / "run", device="cpu").shapes.sample_shape == (1, 4, 8)
