@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from genmem.building import Builder, Shapes
+from genmem.building import Builder, Shapes, shapes_of
+from genmem.conditioning import Conditioner
 from genmem.data.dataset import Dataset
 from genmem.data.preparation import prepare
 from genmem.devices import resolve
@@ -16,9 +17,7 @@ from genmem.recipe import load as load_recipe
 from genmem.recipe.tables import Recipe
 from genmem.sampling.generator import Generator, generator_of
 from genmem.training import checkpoints
-from genmem.training.assembly import Conditioner
 from genmem.training.folder import RunFolder
-from genmem.training.trainer import shapes_of
 
 
 def load(path: str | Path, *, plugins: tuple[str | Path, ...] = (), device: str | None = None) -> Run:

@@ -12,9 +12,11 @@ import attrs
 import torch
 from torch import nn
 
+from genmem.conditioning import Conditioner
 from genmem.contracts import Facts, MemoryStore
+from genmem.data.dataset import Dataset
 from genmem.recipe.tables import Recipe
-from genmem.training.assembly import Assembly, Conditioner
+from genmem.training.assembly import Assembly
 
 
 @attrs.frozen(kw_only=True)
@@ -101,3 +103,13 @@ class Builder:
         if self.shapes.num_classes == 0:
             raise ValueError("condition.label = true, but the data set has no labels; leave it out")
         return self.shapes.num_classes
+
+
+def shapes_of(dataset: Dataset) -> Shapes:
+    """What this data set fixes for the components."""
+    return Shapes(
+        sample_shape=dataset.spec.shape,
+        num_classes=len(dataset.class_names),
+        num_samples=dataset.count("train"),
+        feature_widths=dataset.feature_widths,
+    )

@@ -9,10 +9,10 @@ from running import STRESS, small_recipe, tensors_of, trainer_of
 from safetensors.torch import save_file
 
 from genmem import collectives
+from genmem.building import shapes_of
 from genmem.sampling.gallery import generate
 from genmem.sampling.generator import generator_of
 from genmem.training.launch import process_group
-from genmem.training.trainer import shapes_of
 
 EXACT = ("--train.batch=64", "--memory.negatives.dtype=fp32")
 MORE = """

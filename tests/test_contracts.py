@@ -24,6 +24,11 @@ SETTINGS: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"depth": 2, "width": 16, "heads": 2, "span": True, "attention": "math", "learn_sigma": True},
         {"depth": 2, "width": 16, "heads": 2, "checkpoint": True, "patch": 4},
     ],
+    ("backbone", "dit"): [{"depth": 2, "width": 32, "heads": 4}],
+    ("backbone", "lightningdit"): [
+        {"depth": 2, "width": 32, "heads": 4},
+        {"depth": 2, "width": 32, "heads": 4, "patch": 2, "span": True, "weights_time": "data1"},
+    ],
     ("interpolant", "linear"): [
         {},
         {"time": "logit-normal"},

@@ -37,6 +37,9 @@ PUBLIC = {
     "genmem.cli.options": "a command that takes a recipe",
     "genmem.data.preparation": "a command that prepares a recipe's data",
     "genmem.sampling.evaluation": "a benchmark of sampling",
+    "genmem.profiling.session": "a benchmark of a training step",
+    "genmem.training.guard": "a benchmark of a training step",
+    "genmem.training.trainer": "a benchmark of a training step",
     "genmem.testing": "contract checks",
 }
 """What a plugin may import of genmem, and for what."""

@@ -101,8 +101,8 @@ def test_pictures_of_another_job_are_not_mixed_in(run, tmp_path):
 
 def test_a_sample_does_not_depend_on_its_batch(data):
     trainer = trainer_of(small_recipe(data))
+    from genmem.building import shapes_of
     from genmem.sampling.generator import generator_of
-    from genmem.training.trainer import shapes_of
 
     generator = generator_of(
         trainer.recipe,

@@ -6,11 +6,11 @@ import pytest
 import torch
 from running import SMALL, STRESS, assert_equal, small_recipe, tensors_of, trainer_of
 
+from genmem.building import shapes_of
 from genmem.contracts import Facts
 from genmem.draws import Draws
 from genmem.sampling.generator import generator_of
 from genmem.training import checkpoints
-from genmem.training.trainer import shapes_of
 
 QUIET = ("--objective=none", "--memory.negatives=none")
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import click
 
 
+_TOLD = 3
+"""Plugins that might have offered a name, told with their cause."""
+
+
 def load_catalog(files: Sequence[Path] = ()) -> Catalog:
     """Find and load every plugin.
 
@@ -114,11 +118,12 @@ class Catalog:
         message += (
             f" (there are: {', '.join(names)})" if names else f" (no plugin offers {KINDS[kind].plural})"
         )
-        for plugin in self.plugins:
-            if plugin.status == "broken":
-                message += f"; {plugin} might offer it, but is broken: {plugin.error}"
-            if plugin.status == "blocked":
-                message += f"; {plugin} might offer it, but is blocked by GENMEM_BLOCK"
+        absent = [plugin for plugin in self.plugins if plugin.status in ("broken", "blocked")]
+        for plugin in absent[:_TOLD]:
+            cause = f"broken: {plugin.error}" if plugin.status == "broken" else "blocked by GENMEM_BLOCK"
+            message += f"; {plugin} might offer it, but is {cause}"
+        if len(absent) > _TOLD:
+            message += f"; {len(absent) - _TOLD} more plugins are broken or blocked (see genmem plugins)"
         return message
 
     def commands(self) -> Mapping[str, click.Command]:

@@ -37,9 +37,6 @@ class Kind:
     plural: str
     """For sentences."""
 
-    in_recipes: bool = True
-    """Whether a recipe can name one."""
-
     reserved: frozenset[str] = frozenset({"use"})
     """Keys of its table that are core's, so that no config may have a field of the name."""
 
@@ -52,14 +49,14 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         for kind in (
             Kind("backbone", "genmem_backbones", BackboneConfig, "backbones"),
             Kind("interpolant", "genmem_interpolants", InterpolantConfig, "interpolants"),
-            Kind("objective", "genmem_objectives", ObjectiveConfig, "objectives", reserved=IN_OBJECTIVE_TABLE),
+            Kind("objective", "genmem_objectives", ObjectiveConfig, "objectives", IN_OBJECTIVE_TABLE),
             Kind("memory", "genmem_memories", MemoryConfig, "memories"),
             Kind("sampler", "genmem_samplers", SamplerConfig, "samplers"),
             Kind("guidance", "genmem_guidances", GuidanceConfig, "guidances"),
             Kind("source", "genmem_sources", SourceConfig, "sources"),
             Kind("tokenizer", "genmem_tokenizers", TokenizerConfig, "tokenizers"),
             Kind("encoder", "genmem_encoders", EncoderConfig, "encoders"),
-            Kind("format", "genmem_formats", FormatConfig, "formats", in_recipes=False),
+            Kind("format", "genmem_formats", FormatConfig, "formats"),
         )
     }
 )

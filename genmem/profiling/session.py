@@ -8,14 +8,13 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from genmem.building import Builder
+from genmem.building import Builder, shapes_of
 from genmem.contracts import Conditioning, MemoryStore
 from genmem.data.preparation import prepare
 from genmem.profiling.report import CostReport, measure_costs
 from genmem.recipe import load
 from genmem.recipe.tables import Recipe
 from genmem.training.progress import preparation_progress
-from genmem.training.trainer import shapes_of
 
 BATCH = 2
 """Samples measured; counts are told for each, so that the largest networks fit."""

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from genmem.building import Shapes
+from genmem.conditioning import Conditioner
 from genmem.contracts import Guidance, Interpolant, Sampler
 from genmem.draws import Draws
 from genmem.recipe.tables import Recipe
 from genmem.sampling.evaluation import NetworkEvaluation
-from genmem.training.assembly import Conditioner
 
 
 class Generated(NamedTuple):
@@ -33,8 +33,16 @@ class Generated(NamedTuple):
     row_B: Tensor | None
     """Rows of the conditioning memory; None without one, or where rows were given from outside."""
 
-    evaluations: int
-    """Network evaluations spent on this batch."""
+    evaluations_B: Tensor
+    """int64: network evaluations of each sample; a guided one counts two."""
+
+    calls: int
+    """Calls of the network, of all samples together."""
+
+    @property
+    def evaluations(self) -> int:
+        """The most that any of the samples took."""
+        return int(self.evaluations_B.max())
 
 
 @attrs.frozen(kw_only=True)
@@ -74,7 +82,7 @@ class Generator:
         evaluate = NetworkEvaluation(self.backbone, self.interpolant, cond, self.guidance, self.precision)
         with torch.no_grad():
             x = self.sampler(evaluate, noise, draws)
-        return Generated(x, index_B, label_B, row_B, evaluate.calls)
+        return Generated(x, index_B, label_B, row_B, evaluate.evaluations_B, evaluate.calls)
 
     def batches(
         self, index_N: Tensor, seed: int, batch: int, memory_NKE: Tensor | None = None

@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from genmem import collectives
+from genmem.building import shapes_of
 from genmem.data.dataset import Dataset
 from genmem.data.preparation import prepare
 from genmem.devices import resolve
@@ -26,7 +27,7 @@ from genmem.training.interruption import watched
 from genmem.training.launch import process_group
 from genmem.training.loop import train
 from genmem.training.progress import TrainingProgress, preparation_progress
-from genmem.training.trainer import Trainer, shapes_of
+from genmem.training.trainer import Trainer
 
 
 def run(

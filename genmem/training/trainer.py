@@ -6,6 +6,7 @@ Shapes: B batch, C H W sample.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from genmem import collectives
-from genmem.building import Builder, Shapes
+from genmem.building import Builder, shapes_of
 from genmem.contracts import Batch
 from genmem.data.dataset import Dataset
 from genmem.data.stream import Stream
@@ -127,11 +128,14 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a state.
+        """Go on from a state; from imported weights, begin with them.
 
         Raises:
             ValueError: It was made with other data or another bank, or for another network.
         """
+        if "imported" in checkpoint.state:
+            self._begin_with(checkpoint.tensors)
+            return
         _same_fingerprints(checkpoint.state["fingerprints"], self.fingerprints())
         tensors = checkpoint.tensors
         self.assembly.load_state_dict(tensors["model"])
@@ -144,20 +148,17 @@ class Trainer:
         self.steps = checkpoint.state["steps"]
         self.guard.skipped = checkpoint.state["skipped"]
 
+    def _begin_with(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take up a network's weights; optimizer, objectives and memories start as they are."""
+        backbone = {name.removeprefix("backbone."): value for name, value in tensors["model"].items()}
+        self.assembly.backbone.load_state_dict(backbone)
+        for name, module in self.averages.modules.items():
+            module.load_state_dict(tensors[f"ema.{name}"])
+
     def fingerprints(self) -> dict[str, Any]:
         """What the run must find again: the data, and every frozen memory."""
         stores = {f"memory.{name}": store.fingerprint() for name, store in self.memories.items()}
         return {"data": self.dataset.fingerprint()} | {name: found for name, found in stores.items() if found}
-
-
-def shapes_of(dataset: Dataset) -> Shapes:
-    """What this data set fixes for the components."""
-    return Shapes(
-        sample_shape=dataset.spec.shape,
-        num_classes=len(dataset.class_names),
-        num_samples=dataset.count("train"),
-        feature_widths=dataset.feature_widths,
-    )
 
 
 def conditioning(recipe: Recipe, memories: dict[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
+
+from genmem.cli.options import recipe_arguments
 
 
 class Numbers(click.ParamType[tuple[int, ...]]):
@@ -97,3 +100,27 @@ def sampler(steps: int, depth: int, width: int, batch: int, rounds: int, as_json
             f" {result[f'{name}_plain_seconds']:.2f} s +{result[f'{name}_plain_spread']:.0%}: {ratio:.2f}×"
         )
     click.echo(f"least of {rounds} rounds run in turn, + how far the median lies above it; results equal")
+
+
+@bench.command()
+@recipe_arguments
+@click.option("--rounds", type=click.IntRange(1), default=20, show_default=True, help="Steps that count.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: seconds, FLOP/s.")
+def step(
+    recipe: str, overrides: tuple[str, ...], plugins: tuple[Path, ...], rounds: int, as_json: bool
+) -> None:
+    """Where the time of a recipe's training step goes."""
+    from genmem_bench.step import run
+
+    result = run(recipe, overrides, plugins, rounds)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    for part in ("loader", "forward", "backward", "optimizer", "ema", "memory"):
+        click.echo(f"{part:>10} {result[f'{part}_s'] * 1e3:9.2f} ms")
+    share = result["flops_per_s"] / result["ceiling_flops_per_s"]
+    click.echo(
+        f"{result['images_per_s']:,.0f} images/s at batch {result['batch']} in {result['precision']}, "
+        f"{result['flops_per_s'] / 1e9:,.1f} GFLOP/s, {share:.0%} of a matrix product's "
+        f"{result['ceiling_flops_per_s'] / 1e9:,.1f}; the least of {rounds} steps"
+    )

@@ -117,7 +117,7 @@ def _guidance(bench: Bench, catalog: Catalog, steps: int, rounds: int) -> dict[s
     sampler = catalog.find("sampler", "euler").config(steps=steps).build()
 
     def ours() -> Tensor:
-        return sampler(bench.evaluation(guidance), bench.noise, bench.draws)
+        return cast(Tensor, sampler(bench.evaluation(guidance), bench.noise, bench.draws))
 
     def plain() -> Tensor:
         null = bench.velocity(drop=True)

@@ -39,6 +39,8 @@ class Ddpm(AffinePath):
         self.log_alpha_bar_T = torch.log1p(-self.beta_T).cumsum(0)
         self._rise = (beta_max - beta_min) / (steps - 1)
         self._first = beta_min
+        nodes, weights = np.polynomial.legendre.leggauss(QUADRATURE)
+        self._nodes_Q, self._weights_Q = torch.from_numpy(nodes), torch.from_numpy(weights)
 
     def coefficients(self, t: Tensor, /) -> Coefficients:
         """√ᾱ, √(1 - ᾱ) and their derivatives, with ᾱ continued between the steps.
@@ -50,9 +52,7 @@ class Ddpm(AffinePath):
         last = self.steps - 1
         k = t.double() * last
         near = k.round().clamp(0, last)
-        node_Q, weight_Q = (
-            torch.from_numpy(part).to(k) for part in np.polynomial.legendre.leggauss(QUADRATURE)
-        )
+        node_Q, weight_Q = self._nodes_Q.to(k.device), self._weights_Q.to(k.device)
         between = near[..., None] + (k - near)[..., None] * (node_Q + 1) / 2
         rest = (k - near) * (self._slope(between) * weight_Q).sum(-1) / 2
         log_alpha_bar = self.log_alpha_bar_T.to(t.device)[near.long()] + rest

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from genmem_dispersive import DispersiveConfig
-from genmem_dispersive.dispersive import square_distances
 from torch import Tensor
 
 from genmem.contracts import Facts, Prediction
 from genmem.testing import check_objective
+from genmem_dispersive import DispersiveConfig
+from genmem_dispersive.dispersive import square_distances
 
 FACTS = Facts(sample_shape=(1, 8, 8), output_channels=1, tap_widths=dict.fromkeys(range(1, 13), 5))
 

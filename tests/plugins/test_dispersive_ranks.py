@@ -14,10 +14,10 @@ from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
-from genmem_dispersive import DispersiveConfig
 from torch import Tensor
 
 from genmem.contracts import Facts, Prediction
+from genmem_dispersive import DispersiveConfig
 
 FACTS = Facts(sample_shape=(1, 8, 8), output_channels=1, batch=8, tap_widths={1: 5})
 

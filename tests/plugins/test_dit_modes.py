@@ -70,16 +70,15 @@ def test_whole_network_in_bf16(config):
     assert output.dtype == torch.bfloat16 and output.isfinite().all()
 
 
-@pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize(
-    ("config", "options"),
+    ("config", "options", "autocast"),
     [
-        (SitConfig, {}),
-        (SitConfig, {"checkpoint": True}),
-        (SitConfig, {"attention": "math", "qk_norm": True}),
-        (DitConfig, {}),
-        (LightningDitConfig, {"weights_time": "data1"}),
-        (LightningDitConfig, {"checkpoint": True, "qk_norm": True, "shift": False}),
+        (SitConfig, {}, True),
+        (SitConfig, {"checkpoint": True, "attention": "math", "qk_norm": True}, False),
+        (DitConfig, {}, True),
+        (DitConfig, {"checkpoint": True}, False),
+        (LightningDitConfig, {"weights_time": "data1"}, True),
+        (LightningDitConfig, {"checkpoint": True, "qk_norm": True, "shift": False}, False),
     ],
     ids=lambda value: str(getattr(value, "__name__", value)),
 )

@@ -62,7 +62,7 @@ def test_each_sample_is_torchdiffeq_alone(rtol, atol):
         exact, _ = oracle(x[row : row + 1], "dopri8", rtol=1e-12, atol=1e-12)
         off = (ours[row : row + 1] - exact).abs().max().item()
         assert off < 2 * (theirs - exact).abs().max().item() + 10 * rtol
-        assert abs(spent[row].item() - calls) <= 6
+        assert abs(spent[row].item() - calls) <= 18  # three steps
 
 
 def test_evaluations_are_counted_for_every_sample():

@@ -1,0 +1,117 @@
+"""Benchmark `step`: where the time of a training step goes, and how near the machine's ceiling it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from genmem.data.preparation import prepare
+from genmem.devices import autocast, resolve
+from genmem.draws import Draws
+from genmem.profiling.session import cost_of
+from genmem.recipe import Recipe, load
+from genmem.training.guard import Guard
+from genmem.training.trainer import Trainer
+from genmem_bench.rounds import Timing
+
+SIDE = 1024
+"""Of the square matrices whose product is the ceiling."""
+
+BACKWARD = 2
+"""A backward does about twice the work of its forward: gradients of inputs and of weights."""
+
+
+class Stopwatch:
+    """Seconds by part."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Waits for `device` before it reads the clock."""
+        self.device = device
+        self.seconds: dict[str, list[float]] = {}
+
+    def time(self, part: str, work: Callable[[], Any]) -> Any:
+        """Do the work and note how long it took."""
+        self._settle()
+        start = time.perf_counter()
+        result = work()
+        self._settle()
+        self.seconds.setdefault(part, []).append(time.perf_counter() - start)
+        return result
+
+    def _settle(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def run(source: str, overrides: Sequence[str], plugins: Sequence[Path], rounds: int) -> dict[str, Any]:
+    """Steps of a recipe taken apart; each figure is the least of the rounds, after two that warm up."""
+    recipe = load(source, overrides, plugins)
+    device = resolve(recipe.train.device)
+    trainer = _trainer(recipe, device)
+    watch = Stopwatch(device)
+    for number in range(rounds + 2):
+        if number == 2:
+            watch.seconds.clear()
+        take_step(trainer, watch)
+        watch.time("ceiling", _product(device, recipe.train.precision))
+    least = {part: Timing(tuple(seconds)).least for part, seconds in watch.seconds.items()}
+    ceiling = 2 * SIDE**3 / least.pop("ceiling")
+    whole = sum(least.values())
+    batch = trainer.batching.batch
+    flops = 2 * cost_of(recipe).macs_per_sample * (1 + BACKWARD) * batch
+    return {
+        "benchmark": "step",
+        "recipe": recipe.name,
+        "device": str(device),
+        "precision": recipe.train.precision,
+        "batch": batch,
+        "rounds": rounds,
+        **{f"{part}_s": seconds for part, seconds in least.items()},
+        "images_per_s": batch / whole,
+        "loader_share": least["loader"] / whole,
+        "flops_per_s": flops / whole,
+        "ceiling_flops_per_s": ceiling,
+    }
+
+
+def take_step(trainer: Trainer, watch: Stopwatch) -> None:
+    """One optimizer step, part by part; the same work as `Trainer.step`."""
+    recipe = trainer.recipe
+    (batch,) = watch.time("loader", lambda: trainer.stream.batches(trainer.steps))
+    draws = Draws(recipe.train.seed, batch.index_B, batch.round_B)
+
+    def forward() -> Tensor:
+        with autocast(trainer.device, recipe.train.precision):
+            found = trainer.model(batch, draws, trainer.images_seen, trainer.averages.modules)
+        return cast(Tensor, found.total)
+
+    loss = watch.time("forward", forward)
+    watch.time("backward", lambda: torch.autograd.backward(loss))
+    ends_at = trainer.images_seen + trainer.batching.batch
+    kept, _ = watch.time("optimizer", lambda: trainer.optimization.step(ends_at, loss.detach(), ()))
+    trainer.steps += 1
+    watch.time("ema", lambda: trainer.averages.update(trainer.steps, kept))
+
+    def commit() -> None:
+        for store in trainer.memories.values():
+            store.commit(kept)
+
+    watch.time("memory", commit)
+
+
+def _trainer(recipe: Recipe, device: torch.device) -> Trainer:
+    dataset = prepare(recipe.data)
+    for seat in recipe.memory.values():
+        seat.config.prepare(dataset)
+    return Trainer(recipe, dataset, device, Guard(lambda line: None))
+
+
+def _product(device: torch.device, precision: str) -> Callable[[], Tensor]:
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    square = torch.full((SIDE, SIDE), 0.5, device=device, dtype=dtype)
+    return lambda: square @ square
