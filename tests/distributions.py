@@ -76,7 +76,7 @@ def python(
         text=True,
         cwd=folder,
         env={**clean, "PYTHONPATH": os.pathsep.join(folders), **(env or {})},
-        timeout=120,
+        timeout=300,
     )
 
 

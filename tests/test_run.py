@@ -147,6 +147,11 @@ def test_sampling_scoring_profiling_and_python_use_the_run(straight, tmp_path):
     assert report["memory_bytes"]["negatives"] > 96 * 32 * 2 and report["forward_macs"]["total"] > 0
 
 
+def test_weights_that_are_not_there_are_told_with_those_that_are(straight):
+    done = run([sys.executable, "-m", "genmem", "sample", str(straight), "--weights", "slow"])
+    assert done.returncode == 2 and "no weights 'slow'; there are: ema, online" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

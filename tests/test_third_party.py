@@ -121,7 +121,7 @@ def test_a_new_plugin_needs_a_name_and_an_empty_place(tmp_path: Path, name: str,
 
 def test_a_recipe_trains_with_it(third_party: Path, tmp_path: Path) -> None:
     """Its objective learns, its memory fills and is part of the checkpoint."""
-    overrides = ["--train.images=1280", "--evaluate.every=1280", "--train.log_every=256"]
+    overrides = ["--train.images=640", "--evaluate.every=640", "--train.log_every=128"]
     done = genmem_command("train", str(RECIPE), *overrides, path=third_party, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs").iterdir()

@@ -15,6 +15,9 @@ from torch import Tensor
 
 VERSION = 1
 
+ONLINE = "online"
+"""Names the weights that are trained, where others are named by their EMA."""
+
 
 class Checkpoint(NamedTuple):
     """What one checkpoint holds: named groups of tensors, and everything else as JSON."""
@@ -81,12 +84,19 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def weights(path: Path, name: str) -> Mapping[str, Tensor]:
-    """The backbone's weights in a checkpoint: those of an EMA by its name, or "online"."""
-    if name != "online":
-        return _read(path / f"ema.{name}.safetensors")
-    prefix = "backbone."
-    model = _read(path / "model.safetensors")
-    return {key.removeprefix(prefix): value for key, value in model.items() if key.startswith(prefix)}
+    """The backbone's weights in a checkpoint: those of an EMA by its name, or "online".
+
+    Raises:
+        ValueError: No such weights; the message has those there are. Or a damaged file.
+    """
+    if name == ONLINE:
+        prefix = "backbone."
+        model = _read(path / "model.safetensors")
+        return {key.removeprefix(prefix): value for key, value in model.items() if key.startswith(prefix)}
+    averages = [file.name.removeprefix("ema.").removesuffix(".safetensors") for file in path.glob("ema.*")]
+    if name not in averages:
+        raise ValueError(f"{path} has no weights {name!r}; there are: {', '.join([*sorted(averages), ONLINE])}")
+    return _read(path / f"ema.{name}.safetensors")
 
 
 def _read(file: Path) -> dict[str, Tensor]:

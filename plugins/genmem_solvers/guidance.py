@@ -32,20 +32,12 @@ class ClassifierFree:
         if count > x.shape[1]:
             raise ValueError(f"channels = {count}, but a sample has {x.shape[1]}")
         rows_G = ((t_B >= self.low) & (t_B <= self.high)).nonzero()[:, 0]
+        with_B = output(x, t_B, cond)
         if self.scale == 1.0 or len(rows_G) == 0:
-            return output(x, t_B, cond)
-        with_B, without_G = _ask(output, x, t_B, cond, rows_G)
+            return with_B
+        # Two calls, not one of twice the rows: as fast or faster, half the activations, one batch shape.
+        nobody = cond.take(rows_G)._replace(drop_B=torch.ones_like(rows_G, dtype=torch.bool))
+        without_G = output(x[rows_G], t_B[rows_G], nobody, rows_G)[:, :count]
         guided = with_B.clone()
-        with_G = with_B[rows_G, :count]
-        guided[rows_G, :count] = without_G[:, :count] + self.scale * (with_G - without_G[:, :count])
+        guided[rows_G, :count] = without_G + self.scale * (with_B[rows_G, :count] - without_G)
         return guided
-
-
-def _ask(output: Output, x: Tensor, t_B: Tensor, cond: Conditioning, rows_G: Tensor) -> tuple[Tensor, Tensor]:
-    """Every row with its condition, and these without, in one call of the network."""
-    count = len(x)
-    everybody = torch.cat([torch.arange(count, device=x.device), rows_G])
-    drop = torch.zeros(count, dtype=torch.bool, device=x.device) if cond.drop_B is None else cond.drop_B
-    twice = cond.take(everybody)._replace(drop_B=torch.cat([drop, torch.ones_like(rows_G, dtype=torch.bool)]))
-    both = output(x[everybody], t_B[everybody], twice, everybody)
-    return both[:count], both[count:]

@@ -102,7 +102,7 @@ def test_a_learned_variance_is_not_guided(channels):
 @every_sampler
 def test_evaluations_are_saved_exactly_outside_the_interval(sampler, low, high):
     """A sample costs one evaluation at every time, and one more at those inside; the network is
-    asked without condition nowhere else, and a guided evaluation is one call."""
+    asked without condition nowhere else, and a guided evaluation is two calls."""
     _, evaluate, network = run(sampler, CfgConfig(scale=2.0, interval=(low, high)))
     t = torch.tensor([t for at, _ in network.asked for t in at])
     dropped = torch.tensor([drop for _, drops in network.asked for drop in drops])
@@ -112,7 +112,7 @@ def test_evaluations_are_saved_exactly_outside_the_interval(sampler, low, high):
     assert evaluate.evaluations_B.sum() == with_condition + without
     assert evaluate.calls == len(network.asked)
     if sampler.evaluations is not None:
-        assert with_condition == 6 * sampler.evaluations == 6 * evaluate.calls
+        assert with_condition == 6 * sampler.evaluations
         assert (evaluate.evaluations_B == evaluate.evaluations_B[0]).all()
 
 
@@ -130,13 +130,13 @@ def test_rows_of_one_call_may_be_guided_or_not():
     x, cond = torch.randn(4, 2, 2, 2), Conditioning(torch.arange(4), memory_BKE=torch.randn(4, 1, 3))
     whole = NetworkEvaluation(Network(), LinearConfig().build(), cond, guidance.build())
     together = whole(x, t_B).velocity
-    assert whole.calls == 1 and whole.evaluations_B.tolist() == [1, 2, 2, 1]
+    assert whole.calls == 2 and whole.evaluations_B.tolist() == [1, 2, 2, 1]
     for row in range(4):
         part = whole.select(torch.tensor([row]))
         torch.testing.assert_close(
             part(x[row : row + 1], t_B[row : row + 1]).velocity, together[row : row + 1]
         )
-    assert whole.evaluations_B.tolist() == [2, 4, 4, 2] and whole.calls == 5
+    assert whole.evaluations_B.tolist() == [2, 4, 4, 2] and whole.calls == 8
 
 
 @pytest.mark.parametrize(
