@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-
 # Tests run on all cores at once; processes that they start must not each take every core.
 os.environ["OMP_NUM_THREADS"] = "1"
 

@@ -95,7 +95,8 @@ def weights(path: Path, name: str) -> Mapping[str, Tensor]:
         return {key.removeprefix(prefix): value for key, value in model.items() if key.startswith(prefix)}
     averages = [file.name.removeprefix("ema.").removesuffix(".safetensors") for file in path.glob("ema.*")]
     if name not in averages:
-        raise ValueError(f"{path} has no weights {name!r}; there are: {', '.join([*sorted(averages), ONLINE])}")
+        there = ", ".join([*sorted(averages), ONLINE])
+        raise ValueError(f"{path} has no weights {name!r}; there are: {there}")
     return _read(path / f"ema.{name}.safetensors")
 
 
