@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +17,7 @@ from torch import Size, Tensor
 from genmem.building import Shapes
 from genmem.contracts import Facts, Fit, Format, FormatConfig, Reading
 from genmem.data.dataset import Dataset, is_prepared
-from genmem.exchange.files import read_weights
+from genmem.exchange.files import Weights, read_weights
 from genmem.host import Catalog, load_catalog
 from genmem.recipe import Recipe, load, loads
 from genmem.training import checkpoints
@@ -41,6 +43,19 @@ class Imported:
     anew: tuple[str, ...]
     ignored: tuple[str, ...]
     weights_time: str
+
+    @classmethod
+    def of(cls, folder: Path, reading: Reading, fit: Fit, weights: Weights, weights_time: str) -> Imported:
+        """Counted and listed."""
+        return cls(
+            folder=folder,
+            kept=len(fit.tensors) - len(fit.anew),
+            dropped=reading.dropped,
+            cut=fit.cut,
+            anew=tuple(sorted(fit.anew)),
+            ignored=weights.ignored,
+            weights_time=weights_time,
+        )
 
 
 def import_weights(
@@ -73,8 +88,7 @@ def import_weights(
         ValueError: The file, the recipe and the network do not fit; the message names the tensors.
         FileExistsError: There is something in `out`.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"there is something in {out} already, and nothing is overwritten")
+    _refuse_full(out)
     catalog = load_catalog(tuple(plugins))
     config: FormatConfig = catalog.find("format", layout).config()
     format_ = config.build()
@@ -88,18 +102,11 @@ def import_weights(
     if weights.online is not None:
         second = _read(file, layout, format_, weights.online, shape)
         online = _fit(file, chosen, format_, second, facts, reinit_labels).tensors
-    imported = Imported(
-        folder=out,
-        kept=len(average.tensors) - len(average.anew),
-        dropped=reading.dropped,
-        cut=average.cut,
-        anew=tuple(sorted(average.anew)),
-        ignored=weights.ignored,
-        weights_time=time,
-    )
+    imported = Imported.of(out, reading, average, weights, time)
     record = {"layout": layout, "file": file.name, "sha256": _hash(file)} | _listed(imported)
-    RunFolder(out).begin(chosen, catalog, argv)
-    _write(chosen, out, average.tensors, online, _shapes(chosen, facts), record)
+    with _complete_or_absent(out) as folder:
+        RunFolder(folder).begin(chosen, catalog, argv)
+        _write(chosen, folder, average.tensors, online, facts, record)
     return imported
 
 
@@ -198,28 +205,36 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + more
 
 
-def _shapes(recipe: Recipe, facts: Facts) -> Shapes:
-    return Shapes(
-        sample_shape=facts.sample_shape,
-        num_classes=facts.num_classes,
-        num_samples=0,
-    )
+def _refuse_full(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"there is something in {out} already, and nothing is overwritten")
+
+
+@contextmanager
+def _complete_or_absent(out: Path) -> Iterator[Path]:
+    """A folder that takes its name only when everything is in it."""
+    partial = out.resolve().with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    partial.replace(out)
 
 
 def _write(
     recipe: Recipe,
-    out: Path,
+    folder: Path,
     average: Mapping[str, Tensor],
     online: Mapping[str, Tensor],
-    shapes: Shapes,
+    facts: Facts,
     record: Mapping[str, Any],
 ) -> None:
     groups = {f"ema.{name}": dict(average) for name in recipe.ema}
     model = online if recipe.ema else average
     groups["model"] = {PREFIX + name: value for name, value in model.items()}
+    shapes = Shapes(sample_shape=facts.sample_shape, num_classes=facts.num_classes, num_samples=0)
     state = {"steps": 0, "images": 0, "skipped": 0, "fingerprints": {}, "shapes": shapes.to_json()}
     checkpoint = checkpoints.Checkpoint(groups, {**state, "imported": dict(record)})
-    checkpoints.save(RunFolder(out).checkpoints, 0, checkpoint, keep=1)
+    checkpoints.save(RunFolder(folder).checkpoints, 0, checkpoint, keep=1)
 
 
 def _listed(imported: Imported) -> dict[str, Any]:

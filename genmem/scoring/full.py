@@ -6,12 +6,14 @@ Shapes: N samples, K memories a sample, E memory width.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from genmem import collectives
 from genmem.draws import Draws
 from genmem.sampling.gallery import Gallery, Tick, generate
 from genmem.sampling.generator import Generator
@@ -41,38 +43,41 @@ def full_report(
         tick: For a progress bar.
     """
     options = evaluation.recipe.evaluate
-    tokenizer, batch = evaluation.tokenizer, options.batch
-    gallery = generate(generator, tokenizer, options.samples, seed=seed, batch=batch, tick=tick)
-    held_out = _HeldOutRows.of(evaluation, generator, seed)
-    unseen = held_out and generate(
-        generator,
-        tokenizer,
-        options.samples,
-        seed=seed,
-        batch=batch,
-        memory_NKE=held_out.memory_NKE,
-        tick=tick,
+    sample = partial(
+        generate, generator, evaluation.tokenizer, options.samples, seed=seed, batch=options.batch, tick=tick
     )
-    if torch.distributed.is_initialized() and torch.distributed.get_rank() != 0:
+    gallery = sample()
+    held_out = _HeldOutRows.of(evaluation, generator, seed)
+    unseen = sample(memory_NKE=held_out.memory_NKE) if held_out else None
+    if collectives.rank() != 0:
         return None
-    rows = {"noise": evaluation.row(evaluation.noise(options.samples))}
-    gaussian = evaluation.gaussian(options.samples)
-    rows["Gaussian"] = evaluation.row(gaussian) | evaluation.closeness(gaussian)
-    labels = evaluation.asked_labels(gallery, generator)
-    decoded = _linear_decode(evaluation, generator, gallery)
-    if decoded is not None:
-        rows["linear decode of the rows"] = _scored(evaluation, decoded, labels)
-    rows["samples"] = _scored(evaluation, gallery.pictures, labels)
+    rows = _baselines(evaluation) | _samples(evaluation, generator, gallery)
     floors: dict[str, Scores] = {}
     if held_out and unseen:
         name = "samples, held-out rows"
         rows[name] = _scored(evaluation, unseen.pictures, held_out.label_N, held_out.other_half)
         floors[name] = evaluation.row(evaluation.train, held_out.other_half)
-    floor = evaluation.row(evaluation.train)
     rows["held-out pictures"] = evaluation.held_out_closeness() | _held_out_accuracy(evaluation)
-    rows["floor: training pictures"] = floor
-    table = _table(evaluation, rows, floor, floors, digest)
-    return Report(table, gallery)
+    rows["floor: training pictures"] = floor = evaluation.row(evaluation.train)
+    return Report(_table(evaluation, rows, floor, floors, digest), gallery)
+
+
+def _baselines(evaluation: Evaluation) -> dict[str, Scores]:
+    """What a score has to be held against: noise, and a Gaussian that knows two moments."""
+    num = evaluation.recipe.evaluate.samples
+    gaussian = evaluation.gaussian(num)
+    return {
+        "noise": evaluation.row(evaluation.noise(num)),
+        "Gaussian": evaluation.row(gaussian) | evaluation.closeness(gaussian),
+    }
+
+
+def _samples(evaluation: Evaluation, generator: Generator, gallery: Gallery) -> dict[str, Scores]:
+    """The samples, after what their memory rows alone give."""
+    labels = evaluation.asked_labels(gallery, generator)
+    decoded = _linear_decode(evaluation, generator, gallery)
+    rows = {} if decoded is None else {"linear decode of the rows": _scored(evaluation, decoded, labels)}
+    return rows | {"samples": _scored(evaluation, gallery.pictures, labels)}
 
 
 class _HeldOutRows(NamedTuple):

@@ -176,7 +176,8 @@ def test_eps_of_the_table(name, target, trained, sampled):
     t = process.times(Draws(0, torch.arange(50_000))).t.double()
     found = 1 - t
     assert stats.kstest(found.numpy(), stats.uniform(trained[0], trained[1] - trained[0]).cdf).pvalue > 1e-3
-    assert found.min() >= trained[0] - 1e-7 and found.max() <= trained[1] + 1e-7
+    # Of 50,000 times the outermost are 2e-5 from the ends on average.
+    assert -1e-7 <= found.min() - trained[0] < 3e-4 and -1e-7 <= trained[1] - found.max() < 3e-4
 
 
 def test_eps_may_be_chosen():
