@@ -10,9 +10,18 @@ import torch
 from running import small_recipe, trainer_of
 
 from genmem import testing
-from genmem.contracts import Coefficients, EncoderConfig, Facts, Objective, ObjectiveConfig, SamplerConfig
+from genmem.contracts import (
+    Coefficients,
+    EncoderConfig,
+    Facts,
+    Objective,
+    ObjectiveConfig,
+    SamplerConfig,
+    TimeRange,
+)
 from genmem.host import load_catalog
 from genmem.paths import AffinePath
+from genmem.testing.objective import StraightPath
 
 CATALOG = load_catalog()
 
@@ -224,6 +233,34 @@ def test_a_sampler_that_spends_more_than_it_announces_is_found():
 
     with pytest.raises(AssertionError, match="announced 1 evaluations, spent 2"):
         testing.check_sampler(Wasteful())
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("variance", "must stay as with condition"), ("batch", "must not depend on its batch mates")],
+)
+def test_a_faulty_guidance_is_found(fault, message):
+    class Rule:
+        def build(self):
+            return self
+
+        def __call__(self, output, x, t_B, cond, /):
+            c = output(x, t_B, cond)
+            u = output(x, t_B, cond._replace(drop_B=torch.ones(len(x), dtype=torch.bool)))
+            guided = u + (2.0 if fault == "variance" else t_B.mean()) * (c - u)
+            return guided if fault == "variance" else torch.cat([guided[:, :1], c[:, 1:]], 1)
+
+    with pytest.raises(AssertionError, match=message):
+        testing.check_guidance(Rule())
+
+
+def test_a_range_of_times_outside_the_unit_interval_is_found():
+    class Wide(StraightPath):
+        def limits(self):
+            return TimeRange(0.0, 1.5)
+
+    with pytest.raises(AssertionError, match="limits must lie in 0 … 1"):
+        testing.check_interpolant(_Built(Wide()))
 
 
 def test_an_encoder_that_depends_on_batch_mates_is_found():

@@ -106,6 +106,7 @@ def check_guidance(config: GuidanceConfig) -> None:
     network.offset = 1.0
     guided = guidance(network, x, t_B, cond)
     assert torch.equal(guided[:, 1:], 3.0 * x), "channels beyond a sample's must stay as with condition"
+    network.batch = 2
     alone = guidance(network, x[3:5], t_B[3:5], cond.take(torch.arange(3, 5)))
     assert torch.allclose(alone, guided[3:5], atol=1e-5), "a row must not depend on its batch mates"
 
@@ -114,11 +115,11 @@ class _TwoOutputs:
     """A network with a learned variance, that gives something else where the condition is dropped."""
 
     offset = 0.0
+    batch = BATCH
 
     def __call__(self, x: Tensor, t_B: Tensor, cond: Conditioning, rows_B: Tensor | None = None, /) -> Tensor:
-        assert rows_B is not None or len(x) in (2, BATCH), "say which rows these are, where they are others"
-        if rows_B is not None:
-            assert len(rows_B) == len(x), "rows_B must have one entry for each row"
+        rows_B = torch.arange(self.batch) if rows_B is None else rows_B
+        assert len(rows_B) == len(x), "rows_B must say which row of the batch each row is, where they differ"
         assert cond.label_B is not None and len(cond.label_B) == len(t_B) == len(x), "rows must match"
         dropped = torch.zeros(len(x), dtype=torch.bool) if cond.drop_B is None else cond.drop_B
         shift = self.offset * dropped.view(-1, 1, 1, 1)

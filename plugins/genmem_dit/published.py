@@ -95,7 +95,7 @@ class Published:
             **layout.tables,
             **labelled,
             "backbone": backbone,
-            "data": {"tokenizer": {"use": "pixels"}},
+            "data": {"tokenizer": {"use": "preview"}},
         }
 
     def _cells(self, tensors: Mapping[str, Tensor]) -> int:

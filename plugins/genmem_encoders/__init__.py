@@ -25,6 +25,17 @@ class PixelTokenizerConfig(TokenizerConfig):
 
 
 @attrs.frozen(kw_only=True)
+class PreviewTokenizerConfig(TokenizerConfig):
+    """Pixels; of samples with more than three channels the first three: latents without a decoder."""
+
+    def build(self) -> Tokenizer:
+        """The tokenizer."""
+        from genmem_encoders.tokenizer import PreviewTokenizer
+
+        return PreviewTokenizer()
+
+
+@attrs.frozen(kw_only=True)
 class PixelEncoderConfig(EncoderConfig):
     """The pixels in a row, between -1 and 1."""
 
@@ -90,8 +101,8 @@ class RandomConvConfig(EncoderConfig):
 
 @hookimpl
 def genmem_tokenizers() -> dict[str, type[TokenizerConfig]]:
-    """The tokenizer this plugin registers."""
-    return {"pixels": PixelTokenizerConfig}
+    """The tokenizers this plugin registers."""
+    return {"pixels": PixelTokenizerConfig, "preview": PreviewTokenizerConfig}
 
 
 @hookimpl

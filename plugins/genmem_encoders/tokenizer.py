@@ -33,3 +33,11 @@ class PixelTokenizer:
         grey = (x.float().clamp(-1, 1) + 1) * _HALF
         pictures: np.ndarray = grey.round().byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
         return pictures
+
+
+class PreviewTokenizer(PixelTokenizer):
+    """Shows samples of any number of channels, so that latents can be looked at without a decoder."""
+
+    def decode(self, x: Tensor) -> np.ndarray:
+        """uint8 (B, H, W, 3), or (B, H, W, 1) of one or two channels: the first ones, as pixels."""
+        return super().decode(x[:, :3] if x.shape[1] >= 3 else x[:, :1])

@@ -43,7 +43,7 @@ class MeanFlow(AffinePath):
     def regress(
         self, predict: Predict, x: Tensor, noise: Tensor, times: Times, cond: Conditioning, /
     ) -> Regression:
-        """‖u_θ - sg(v - (t - r) du_θ/dt)‖² / sg(‖·‖² + c)^p, summed over a sample (eqs. 10, 11 and 22).
+        """‖u_θ - sg(v - (t - r) du_θ/dt)‖² / sg(‖·‖² + c)^p, summed over a sample.
 
         The derivative runs along (v, 0, 1) in (z, r, t), which is (v, 1, 1) in (z, t, t - r). Taps
         are those of the same forward, without its tangents. Products are fp32 under any autocast.
@@ -59,7 +59,7 @@ class MeanFlow(AffinePath):
         return Regression(z, target, error_B / scale_B, prediction)
 
     def _guide(self, predict: Predict, v: Tensor, z: Tensor, t_B: Tensor, cond: Conditioning) -> Tensor:
-        """v_g = ω v + (1 - ω - κ) u_θ(z, t, t, ∅) + κ u_θ(z, t, t, y) inside the interval (eq. 20, 21).
+        """v_g = ω v + (1 - ω - κ) u_θ(z, t, t, ∅) + κ u_θ(z, t, t, y) inside the interval.
 
         Samples whose condition is dropped keep v.
         """

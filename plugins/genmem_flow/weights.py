@@ -29,7 +29,7 @@ def count_as_likelihood(path: Coefficients, gamma: float) -> Tensor:
 
 
 def clip_ratio(path: Coefficients, gamma: float) -> Tensor:
-    """min(SNR, γ) / SNR, SNR = α²/σ² (Hang et al. 2023, eq. 8)."""
+    """min(SNR, γ) / SNR, SNR = α²/σ² (Hang et al. 2023)."""
     return (gamma * (path.sigma / path.alpha).square()).clamp(max=1.0)
 
 

@@ -40,10 +40,17 @@ class Grid(NamedTuple):
         Where the process knows whole steps alone: evenly respaced ones, first and last included.
 
         Raises:
-            ValueError: More than the process has, or a shift so strong that some coincide.
+            ValueError: More than the process has, or a shift so strong that some coincide; or the last of
+                them is nearer to the data than it may be asked.
         """
         if limits.steps is None:
-            return space_times(self.steps, self.shift, 0.0, limits.high)[:-1]
+            times = space_times(self.steps, self.shift, 0.0, limits.high)[:-1]
+            if times[-1] < limits.low:
+                raise ValueError(
+                    f"{self.steps} sampling steps at shift {self.shift} ask at t = {times[-1]:.2g}, and the "
+                    f"process may be asked down to {limits.low:g}; take fewer steps"
+                )
+            return times
         last, most = limits.steps - 1, max(self.steps - 1, 1)
         warped = (shift_time(1.0 - i / most, self.shift) for i in range(self.steps))
         kept = [round(last * u) for u in warped]

@@ -6,7 +6,15 @@ import math
 
 import pytest
 import torch
-from published import Golden, assert_golden, golden_input, golden_lightning, lightning_shapes, rope_tables
+from published import (
+    Golden,
+    assert_golden,
+    golden_input,
+    golden_lightning,
+    lightning_shapes,
+    rope_tables,
+    sit_shapes,
+)
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -154,3 +162,9 @@ def test_a_head_that_rope_cannot_turn_is_refused(heads: int) -> None:
 def test_sizes_of_its_own() -> None:
     with pytest.raises(ValueError, match=r"give either size \(S, B, L, XL, 1p0B, 1p6B\)"):
         LightningDitConfig()
+
+
+def test_lightning_shapes_are_public() -> None:
+    """292 tensors for SiT-XL; LightningDiT's has two norms a block, one at the end, two tables more."""
+    assert len(sit_shapes(28, 1152, 4, 2, 32, sigma=True)) == 292
+    assert len(lightning_shapes(28, 1152, 16, 32, 1, 16)) == 292 + 2 * 28 + 1 + 2

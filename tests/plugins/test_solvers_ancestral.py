@@ -136,6 +136,12 @@ def test_more_steps_than_the_process_has_are_refused():
             AncestralConfig(**options).build()(Network(process), start(), Draws(0, torch.arange(4)))
 
 
+def test_steps_nearer_to_the_data_than_the_process_goes_are_refused():
+    network = Network(LinearConfig(target="noise", sample_eps=0.1).build())
+    with pytest.raises(ValueError, match=r"ask at t = 0.09, and the process may be asked down to 0.1"):
+        DdimConfig(steps=10).build()(network, start(), Draws(0, torch.arange(4)))
+
+
 def test_samples_start_below_the_noise_where_the_process_does():
     evaluate = Network(LinearConfig(target="noise").build())
     DdimConfig(steps=4).build()(evaluate, start(), Draws(0, torch.arange(4)))
