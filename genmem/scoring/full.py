@@ -132,7 +132,7 @@ def _table(
     floors: Mapping[str, Scores],
     digest: str,
 ) -> ScoreTable:
-    columns = [Column(key=f"fd/{name}", title=f"Fréchet, {name}") for name in evaluation.spaces]
+    columns = [Column(key=f"fd/{name}", title=f"FD {name}") for name in evaluation.spaces]
     lookup = evaluation.recipe.evaluate.copies
     if lookup:
         columns.append(Column(key=f"energy/{lookup}", title="energy", digits=4, multiples=False))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from genmem.training.folder import RunFolder
 
 LEGEND = {
+    "FD": "Fréchet distance to held-out pictures, in a feature space",
     "labels": "share that a classifier fitted on training pictures gives the label asked for",
     "nearest": "mean distance to the nearest training picture",
     "copies": "share nearer to a training picture than 99 % of held-out pictures are to theirs",
@@ -108,9 +109,8 @@ def show(folder: RunFolder, console: Console) -> None:
     console.print()
     table = ScoreTable.from_json(record["table"])
     console.print(table)
-    for column in table.columns:
-        if column.key in LEGEND:
-            console.print(f"{column.title}: {LEGEND[column.key]}", highlight=False, soft_wrap=True)
+    for title, meaning in LEGEND.items():
+        console.print(f"{title}: {meaning}", highlight=False, soft_wrap=True)
     run = "  ".join(f"{name} {_number(value)}" for name, value in record["run"].items())
     console.print(f"{record['images']:,} images seen  {run}", highlight=False, soft_wrap=True)
     for name, path in record["pictures"].items():

@@ -26,6 +26,8 @@ def process_group(device: torch.device) -> Iterator[None]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     yield
     # Not after an error: leaving the group would make the peers fail before the cause is told.
+    # Leaving while a peer still works has aborted processes at exit, so all leave together.
+    dist.barrier()
     dist.destroy_process_group()
 
 

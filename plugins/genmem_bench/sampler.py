@@ -20,7 +20,7 @@ from genmem_bench.rounds import Timing, interleave, ratio
 
 SHAPE, CLASSES = (4, 16, 16), 10
 LAST, SCALE = 0.004, 3.0
-INTERVAL = (0.3, 0.4)
+INTERVAL = (0.305, 0.405)
 """A tenth of the times; the grid has as large a share of its points inside."""
 
 TOLERANCE = 1e-3
