@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,3 +123,27 @@ def test_sizes_that_are_none(rows: str) -> None:
     """Refused before anything runs."""
     run = CliRunner().invoke(bench, ["negatives", "--rows", rows])
     assert run.exit_code == 2 and "no list of numbers above 0" in run.output
+
+
+def test_the_sampler_benchmark_counts_what_it_saves() -> None:
+    """It asserts by itself that both forms give equal samples."""
+    options = ["--steps", "20", "--depth", "1", "--width", "64", "--batch", "2", "--rounds", "1", "--json"]
+    done = CliRunner().invoke(bench, ["sampler", *options])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.output)
+    assert said["sde_heun_evaluations"] == 39 and said["sde_heun_plain_evaluations"] == 78
+    assert said["guidance_evaluations"] == 22 and said["guidance_plain_evaluations"] == 40
+    assert said["guidance_interval_ratio"] == pytest.approx(40 / 22)
+    assert said["sde_heun_ratio"] > 0 and said["guidance_wall_ratio"] > 0
+
+
+def test_the_step_benchmark_tells_every_part(data: Path) -> None:
+    """Seconds of each part, and FLOP/s beside a ceiling measured in the same run."""
+    recipe = ["quickstart", f'--data.path="{data}/digits"', f'--memory.bank.path="{data}/digits/bank"']
+    done = CliRunner().invoke(bench, ["step", *recipe, "--train.batch=16", "--rounds", "2", "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.output)
+    parts = [said[f"{part}_s"] for part in ("loader", "forward", "backward", "optimizer", "ema", "memory")]
+    assert min(parts) > 0 and said["batch"] == 16
+    assert said["images_per_s"] == pytest.approx(16 / sum(parts))
+    assert said["flops_per_s"] > 0 and said["ceiling_flops_per_s"] > 0
