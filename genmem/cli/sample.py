@@ -46,13 +46,13 @@ def command(
     """Make pictures from the newest checkpoint of a run, and a grid of the first.
 
     Pictures that are there already are left alone: after a kill, the same command goes on. Under
-    torchrun, leave --nproc out.
+    torchrun, leave --nproc out; the -- keeps torchrun from taking --num for an option of its own.
 
     \b
     Examples:
       genmem sample runs/quickstart
       genmem sample runs/quickstart --num 50000 --seed 7 --format npz --out pictures
-      torchrun --nproc_per_node 8 -m genmem sample runs/mine --num 50000 --labels balanced
+      torchrun --nproc_per_node 8 -m -- genmem sample runs/mine --num 50000 --labels balanced
     """
     from genmem.sampling.session import Job, sample
     from genmem.training.launch import spawn

@@ -27,7 +27,7 @@ def command(
       genmem train recipes/quickstart.toml
       genmem train quickstart --train.images=20K --out runs/short
       genmem train quickstart --nproc 2
-      torchrun --nproc_per_node 8 -m genmem train my.toml
+      torchrun --nproc_per_node 8 -m -- genmem train my.toml
     """
     from genmem.recipe import load
 
