@@ -15,6 +15,7 @@ from torch import nn
 from genmem.conditioning import Conditioner
 from genmem.contracts import Facts, MemoryStore
 from genmem.data.dataset import Dataset
+from genmem.data.preparation import Report, prepare, stay_silent
 from genmem.recipe.tables import Recipe
 from genmem.training.assembly import Assembly
 
@@ -113,3 +114,15 @@ def shapes_of(dataset: Dataset) -> Shapes:
         num_samples=dataset.count("train"),
         feature_widths=dataset.feature_widths,
     )
+
+
+def prepare_files(recipe: Recipe, report: Report = stay_silent) -> Dataset:
+    """The recipe's shards, then the files of its memories; what is missing is made. On one process.
+
+    Raises:
+        genmem.data.errors.DataError, ValueError: What is there is another recipe's.
+    """
+    dataset = prepare(recipe.data, report)
+    for seat in recipe.memory.values():
+        seat.config.prepare(dataset)
+    return dataset

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from genmem.building import prepare_files
 from genmem.data.dataset import Dataset
-from genmem.data.preparation import prepare
 from genmem.recipe import loads
 from genmem.recipe.tables import Recipe
 from genmem.training.guard import Guard
@@ -41,10 +41,7 @@ def small_recipe(
 
 def ready(recipe: Recipe) -> Dataset:
     """Its data and memories, made if missing."""
-    dataset = prepare(recipe.data)
-    for seat in recipe.memory.values():
-        seat.config.prepare(dataset)
-    return dataset
+    return prepare_files(recipe)
 
 
 def trainer_of(recipe: Recipe, messages: list[str] | None = None) -> Trainer:

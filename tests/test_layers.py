@@ -37,6 +37,7 @@ PUBLIC = {
     "genmem.cli.options": "a command that takes a recipe",
     "genmem.data.preparation": "a command that prepares a recipe's data",
     "genmem.sampling.evaluation": "a benchmark of sampling",
+    "genmem.building": "a benchmark of a training step",
     "genmem.profiling.session": "a benchmark of a training step",
     "genmem.training.guard": "a benchmark of a training step",
     "genmem.training.trainer": "a benchmark of a training step",

@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from genmem.building import Builder, shapes_of
+from genmem.building import Builder, prepare_files, shapes_of
 from genmem.contracts import Conditioning, MemoryStore
-from genmem.data.preparation import prepare
 from genmem.profiling.report import CostReport, measure_costs
 from genmem.recipe import load
 from genmem.recipe.tables import Recipe
@@ -37,9 +36,7 @@ def cost_of(recipe: Recipe) -> CostReport:
     """Costs of a recipe on the CPU, two samples at once; shards and banks are made if missing."""
     device = torch.device("cpu")
     with preparation_progress(Console(stderr=True), shown=True) as report:
-        dataset = prepare(recipe.data, report)
-    for seat in recipe.memory.values():
-        seat.config.prepare(dataset)
+        dataset = prepare_files(recipe, report)
     builder = Builder(recipe, shapes_of(dataset))
     memories = builder.memories(device)
     backbone = builder.backbone(memories, device)

@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from genmem import collectives
-from genmem.building import shapes_of
+from genmem.building import prepare_files, shapes_of
 from genmem.data.dataset import Dataset
 from genmem.data.preparation import prepare
 from genmem.devices import resolve
@@ -103,10 +103,8 @@ def _ready_data(recipe: Recipe, console: Console) -> Dataset:
     for turn in (collectives.rank() == 0, collectives.rank() != 0):
         if turn:
             with preparation_progress(console, shown=collectives.rank() == 0) as report:
-                dataset = prepare(recipe.data, report)
-            if collectives.rank() == 0:
-                for seat in recipe.memory.values():
-                    seat.config.prepare(dataset)
+                lead = collectives.rank() == 0
+                dataset = prepare_files(recipe, report) if lead else prepare(recipe.data)
         collectives.barrier()
     return dataset
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from genmem.data.preparation import prepare
+from genmem.building import prepare_files
 from genmem.devices import autocast, resolve
 from genmem.draws import Draws
 from genmem.profiling.session import cost_of
@@ -105,10 +105,7 @@ def take_step(trainer: Trainer, watch: Stopwatch) -> None:
 
 
 def _trainer(recipe: Recipe, device: torch.device) -> Trainer:
-    dataset = prepare(recipe.data)
-    for seat in recipe.memory.values():
-        seat.config.prepare(dataset)
-    return Trainer(recipe, dataset, device, Guard(lambda line: None))
+    return Trainer(recipe, prepare_files(recipe), device, Guard(lambda line: None))
 
 
 def _product(device: torch.device, precision: str) -> Callable[[], Tensor]:
