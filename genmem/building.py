@@ -51,7 +51,7 @@ class Builder:
 
     def memories(self, device: torch.device) -> dict[str, MemoryStore]:
         """Every `[memory.NAME]`, on the device."""
-        facts = self._facts({})
+        facts = self._facts({}, {})
         stores = {name: seat.config.build(facts) for name, seat in self.recipe.memory.items()}
         for store in stores.values():
             store.to(device)
@@ -59,7 +59,8 @@ class Builder:
 
     def facts(self, memories: Mapping[str, MemoryStore]) -> Facts:
         """What backbone and objectives may know."""
-        return self._facts({name: store.width for name, store in memories.items()})
+        widths = {name: store.width for name, store in memories.items()}
+        return self._facts(widths, {name: store.num_rows for name, store in memories.items()})
 
     def backbone(self, memories: Mapping[str, MemoryStore], device: torch.device) -> nn.Module:
         """The network, initialised from the recipe's seed."""
@@ -82,7 +83,7 @@ class Builder:
             depth=max(facts.tap_widths),
         ).to(device)
 
-    def _facts(self, memory_widths: Mapping[str, int]) -> Facts:
+    def _facts(self, memory_widths: Mapping[str, int], memory_rows: Mapping[str, int]) -> Facts:
         recipe, shapes = self.recipe, self.shapes
         conditioning = recipe.condition.memory
         return Facts(
@@ -94,6 +95,7 @@ class Builder:
             batch=recipe.train.batch,
             condition_width=memory_widths.get(conditioning, 0) if conditioning else 0,
             memory_widths=memory_widths,
+            memory_rows=memory_rows,
             tap_widths=recipe.backbone.config.tap_widths,
             feature_widths=shapes.feature_widths,
         )
@@ -113,6 +115,26 @@ def shapes_of(dataset: Dataset) -> Shapes:
         num_classes=len(dataset.class_names),
         num_samples=dataset.count("train"),
         feature_widths=dataset.feature_widths,
+    )
+
+
+def expected_shapes(recipe: Recipe) -> Shapes:
+    """What `[data.expect]` says of the set, for building without it.
+
+    Raises:
+        ValueError: The recipe does not say.
+    """
+    expect = recipe.data.expect
+    if expect is None:
+        raise ValueError(
+            f"recipe {recipe.name!r} does not say what its data holds, so it cannot be built without them; "
+            "add [data.expect] with sample_shape and num_classes, or prepare the set"
+        )
+    return Shapes(
+        sample_shape=expect.sample_shape,
+        num_classes=expect.num_classes,
+        num_samples=expect.num_samples,
+        feature_widths=expect.features,
     )
 
 

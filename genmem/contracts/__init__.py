@@ -28,8 +28,15 @@ from genmem.contracts.interpolant import (
     TimeRange,
     Times,
 )
-from genmem.contracts.memory import Ability, Attended, MemoryConfig, MemoryStore
-from genmem.contracts.objective import AuxObjective, Objective, ObjectiveConfig, Step, TappedConfig
+from genmem.contracts.memory import Ability, Attended, Hide, MemoryConfig, MemoryStore, Metric, Tags
+from genmem.contracts.objective import (
+    AuxObjective,
+    Commits,
+    Objective,
+    ObjectiveConfig,
+    Step,
+    TappedConfig,
+)
 from genmem.contracts.sampler import Evaluate, Guidance, GuidanceConfig, Output, Sampler, SamplerConfig
 
 __all__ = [
@@ -40,6 +47,7 @@ __all__ = [
     "BackboneConfig",
     "Batch",
     "Coefficients",
+    "Commits",
     "Conditioning",
     "DatasetFolder",
     "Encoded",
@@ -53,11 +61,13 @@ __all__ = [
     "FormatConfig",
     "Guidance",
     "GuidanceConfig",
+    "Hide",
     "Interpolant",
     "InterpolantConfig",
     "LatentSpec",
     "MemoryConfig",
     "MemoryStore",
+    "Metric",
     "Objective",
     "ObjectiveConfig",
     "Output",
@@ -70,6 +80,7 @@ __all__ = [
     "SourceConfig",
     "Split",
     "Step",
+    "Tags",
     "TappedConfig",
     "TimeRange",
     "Times",

@@ -38,6 +38,9 @@ class Facts:
     memory_widths: Mapping[str, int] = attrs.field(factory=dict)
     """Width E of every memory, by its name in the recipe."""
 
+    memory_rows: Mapping[str, int] = attrs.field(factory=dict)
+    """Rows every memory holds, or has room for, by its name."""
+
     tap_widths: Mapping[int, int] = attrs.field(factory=dict)
     """Width D of the hidden state after block k, for k = 1 … depth."""
 

@@ -6,11 +6,14 @@ condition   `fetch`, `read`, `encode`, `choose`, `rows`: rows that condition a n
 attend      `attend`: log-sum-exp over all rows, differentiable in the query
 nearest     `nearest`: the closest rows
 write       `stage`, `commit`: rows that training adds
+labels      rows know their class, so that `attend` can hide by it
+times       rows know the time they were written at, so that `attend` can hide by it
 """
 
 # ruff: noqa: B027 - a store that is not written to has nothing to commit, discard or load.
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -27,14 +30,45 @@ if TYPE_CHECKING:
     from genmem.contracts.data import Batch, DatasetFolder
     from genmem.draws import Draws
 
-Ability = Literal["condition", "attend", "nearest", "write"]
+Ability = Literal["condition", "attend", "nearest", "write", "labels", "times"]
+
+Metric = Literal["dot", "l2"]
+"""Between a query and a row: q·k, or -‖q - k‖²."""
+
+
+class Tags(NamedTuple):
+    """What is known of samples whose rows are written."""
+
+    ids_B: Tensor
+    """int64 sample numbers."""
+
+    label_B: Tensor | None = None
+    """int64 classes, -1 where there is none: the data's own, whatever was dropped for guidance."""
+
+    t_B: Tensor | None = None
+    """fp32 times of the noisy samples."""
+
+
+class Hide(NamedTuple):
+    """Rows that do not count for a query. A part that is None hides nothing."""
+
+    ids_B: Tensor | None = None
+    """int64: rows of the query's own sample."""
+
+    label_B: Tensor | None = None
+    """int64: rows of the query's class; -1 shares it with none."""
+
+    t_B: Tensor | None = None
+    """fp32: rows whose time lies `window` or more from the query's."""
+
+    window: float = math.inf
 
 
 class Attended(NamedTuple):
     """What `MemoryStore.attend` returns."""
 
     lse_B: Tensor
-    """log Σ_j exp(scale · q·k_j) over the rows that count, fp32; 0 where none does."""
+    """log Σ_j exp(scale · s(q, k_j)) over the rows that count, fp32; 0 where none does."""
 
     count_B: Tensor
     """Rows that counted, fp32."""
@@ -98,10 +132,16 @@ class MemoryStore(ABC):
 
     # attend, nearest -----------------------------------------------------------------------
 
-    def attend(self, q_BE: Tensor, scale: float, ids_B: Tensor | None = None) -> Attended:
-        """log-sum-exp of scale · q·k over every valid row but those of the query's own id.
+    def attend(
+        self, q_BE: Tensor, scale: float, hide: Hide | None = None, metric: Metric = "dot"
+    ) -> Attended:
+        """log-sum-exp of scale · s(q, k) over every valid row that is not hidden from the query.
 
-        Differentiable in `q_BE`; one pass over the rows; no (B, rows) tensor exists.
+        Differentiable in `q_BE`; one pass over the rows; no (B, rows) tensor exists. Where the
+        ranks hold different rows it is collective: every rank calls it with equally many queries.
+
+        Raises:
+            ValueError: To hide by classes or times that the rows do not know.
         """
         raise self._unable("attend")
 
@@ -111,7 +151,7 @@ class MemoryStore(ABC):
 
     # write ---------------------------------------------------------------------------------
 
-    def stage(self, rows_BE: Tensor, ids_B: Tensor) -> None:
+    def stage(self, rows_BE: Tensor, tags: Tags) -> None:
         """Set rows aside in the forward; nothing changes until `commit`."""
         raise self._unable("write")
 
@@ -127,7 +167,10 @@ class MemoryStore(ABC):
     # state ---------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Tensor]:
-        """What training changed, free of world size and layout; empty for a frozen store."""
+        """What training changed, free of world size and layout; empty for a frozen store.
+
+        Collective: every rank calls it.
+        """
         return {}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import attrs
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from genmem.draws import Draws
 
     Again = Callable[..., Prediction]
+
+T = TypeVar("T")
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +71,17 @@ class AuxObjective(Protocol):
         """The loss of this micro-batch, in fp32 under any autocast."""
 
 
+@runtime_checkable
+class Commits(Protocol):
+    """An objective with a state of its own that follows optimizer steps (an average of a head, say)."""
+
+    def commit(self, keep: Tensor) -> None:
+        """The optimizer step is done, and was kept if `keep` (bool, 0-dim, on the device).
+
+        Called once in each optimizer step in which the objective acted, on every rank.
+        """
+
+
 @attrs.frozen(kw_only=True)
 class ObjectiveConfig(ABC):
     """Settings of an objective. `weight`, `start`, `ramp`, `stop` belong to core, not here."""
@@ -92,6 +105,13 @@ class ObjectiveConfig(ABC):
         """Samples of the global batch its loss couples: that many consecutive ones, or all."""
         return None
 
+    def warn(self, metrics: Mapping[str, float]) -> str | None:
+        """A line for the person who watches, from the means of its metrics since the last log line.
+
+        None where all is well. The same line is not repeated while it stands.
+        """
+        return None
+
     @abstractmethod
     def build(self, facts: Facts) -> nn.Module:
         """The objective, an `AuxObjective`.
@@ -103,23 +123,44 @@ class ObjectiveConfig(ABC):
 
 @attrs.frozen(kw_only=True)
 class TappedConfig(ObjectiveConfig):
-    """An objective that looks at one hidden state: `tap = 8` or `tap_fraction = 0.25`."""
+    """An objective that looks at hidden states: `tap = 8`, `tap_fraction = 0.25`, `tap = "all"`.
 
-    tap: int | None = None
-    """Hidden state after this many blocks, 1 … depth."""
+    A subclass that looks at one state only sets `several_taps = False`.
+    """
 
-    tap_fraction: float | None = None
-    """The same as a share of the depth: max(1, floor(fraction · depth))."""
+    several_taps: ClassVar[bool] = True
+    """Whether it takes a list of taps, or "all"."""
+
+    tap: int | tuple[int, ...] | Literal["all"] | None = None
+    """Hidden state after this many blocks, 1 … depth; a list; or "all"."""
+
+    tap_fraction: float | tuple[float, ...] | None = None
+    """The same as shares of the depth: max(1, floor(fraction · depth))."""
 
     def __attrs_post_init__(self) -> None:
         if (self.tap is None) == (self.tap_fraction is None):
             raise ValueError("give either tap (a number of blocks) or tap_fraction (a share of the depth)")
-        if self.tap_fraction is not None and not 0 < self.tap_fraction <= 1:
-            raise ValueError(f"tap_fraction must be in (0, 1], got {self.tap_fraction}")
+        given = self.tap if self.tap is not None else self.tap_fraction
+        if given == () or (isinstance(given, tuple) and len(set(given)) < len(given)):
+            raise ValueError(f"a list of taps names different ones, at least one; got {list(given)}")
+        if not self.several_taps and (given == "all" or isinstance(given, tuple)):
+            raise ValueError(
+                f"looks at one hidden state, got {given if given == 'all' else list(given)}; "
+                "give it one, and name another objective for each further one"
+            )
+        for fraction in _each(self.tap_fraction):
+            if not 0 < fraction <= 1:
+                raise ValueError(f"tap_fraction must be in (0, 1], got {fraction}")
 
     def taps(self, depth: int) -> tuple[int, ...]:
-        """The one tap."""
-        if self.tap is not None:
-            return (self.tap,)
-        assert self.tap_fraction is not None
-        return (max(1, math.floor(self.tap_fraction * depth)),)
+        """The taps, in rising order."""
+        if self.tap == "all":
+            return tuple(range(1, depth + 1))
+        shares = (max(1, math.floor(fraction * depth)) for fraction in _each(self.tap_fraction))
+        return tuple(sorted({*_each(self.tap), *shares}))
+
+
+def _each(given: T | tuple[T, ...] | None) -> tuple[T, ...]:
+    if given is None:
+        return ()
+    return given if isinstance(given, tuple) else (given,)

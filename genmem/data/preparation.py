@@ -12,7 +12,7 @@ from genmem.data.dataset import Dataset, is_prepared
 from genmem.data.errors import DataError
 from genmem.data.manifest import Component
 from genmem.data.settings import describe_seat
-from genmem.recipe.tables import DataTable
+from genmem.recipe.data_table import DataTable, ExpectTable
 
 Report = Callable[[str, int, int], None]
 """(what is being done, done, total), called now and then."""
@@ -70,6 +70,26 @@ def refuse_mismatch(data: DataTable, dataset: Dataset) -> None:
         fitted = manifest.encoders.get(name)
         found = None if fitted is None else fitted.component
         _refuse(data, f"encoder.{name}", found, describe_seat(seat))
+    if data.expect is not None:
+        _refuse_unexpected(data, data.expect, dataset)
+
+
+def _refuse_unexpected(data: DataTable, expect: ExpectTable, dataset: Dataset) -> None:
+    found = {
+        "sample_shape": (dataset.spec.shape, expect.sample_shape),
+        "num_classes": (len(dataset.class_names), expect.num_classes),
+        "num_samples": (dataset.count("train"), expect.num_samples or dataset.count("train")),
+    }
+    found |= {
+        f"features.{name}": (dataset.feature_widths.get(name, 0), width)
+        for name, width in expect.features.items()
+    }
+    for key, (there, expected) in found.items():
+        if there != expected:
+            raise DataError(
+                f"{data.path}: data.expect.{key} is {expected}, the set has {there}; "
+                "set data.path to the set that is meant, or mend [data.expect]"
+            )
 
 
 def _refuse(data: DataTable, key: str, found: Component | None, asked: Component) -> None:

@@ -1,8 +1,4 @@
-"""The tables of a recipe: core's own, and the seats where components sit.
-
-A seat is a table with the reserved key `use`; every other key belongs to the component named
-there. `kind` in a field's metadata says which registry kind may sit in it.
-"""
+"""The tables of a recipe: core's own, and the seats where components sit (`genmem.recipe.seats`)."""
 
 # `seat` makes an attrs field, which is no shared default:
 # ruff: noqa: RUF009
@@ -10,7 +6,7 @@ there. `kind` in a field's metadata says which registry kind may sit in it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic, Literal, NewType, TypeVar
+from typing import Literal
 
 import attrs
 
@@ -22,65 +18,25 @@ from genmem.contracts import (
     MemoryConfig,
     ObjectiveConfig,
     SamplerConfig,
-    SourceConfig,
-    TokenizerConfig,
 )
+from genmem.recipe.data_table import DataTable
 from genmem.recipe.limits import not_negative, plain_name, positive, share
+from genmem.recipe.seats import Images, Seat, seat, seats, tables
+from genmem.recipe.sweep_table import SweepTable
 
-C = TypeVar("C")
-
-Images = NewType("Images", int)
-"""A number of images: an integer, or text with a suffix: "50Ki", "1.5M", "50Mi"."""
-
-
-@attrs.frozen
-class Seat(Generic[C]):
-    """A component chosen by a recipe."""
-
-    use: str
-    """Its registered name."""
-
-    config: C
-    """Its settings."""
-
-
-def seat(kind: str, *, optional: bool = False) -> Any:
-    """A field that holds one component of this kind."""
-    metadata = {"seat": kind}
-    return attrs.field(default=None, metadata=metadata) if optional else attrs.field(metadata=metadata)
-
-
-def seats(kind: str) -> Any:
-    """A field that holds named tables, one component of this kind in each."""
-    return attrs.field(factory=dict, metadata={"seats": kind})
-
-
-def tables(of: type) -> Any:
-    """A field that holds named tables of one class."""
-    return attrs.field(factory=dict, metadata={"tables": of})
-
-
-@attrs.frozen(kw_only=True)
-class DataTable:
-    """Where samples come from."""
-
-    path: str
-    """Folder of the prepared set, relative to the current folder; made from the source if missing."""
-
-    source: Seat[SourceConfig] | None = seat("source", optional=True)
-    """What to prepare the set from, if it does not exist."""
-
-    tokenizer: Seat[TokenizerConfig] = seat("tokenizer")
-    """Between pictures and samples."""
-
-    encoder: Mapping[str, Seat[EncoderConfig]] = seats("encoder")
-    """Per-sample features to store, by name."""
-
-    shard_size: int = attrs.field(default=1000, validator=positive)
-    """Samples in a shard, when preparing."""
-
-    workers: int = attrs.field(default=0, validator=not_negative)
-    """Threads that read ahead."""
+__all__ = [
+    "ConditionTable",
+    "DataTable",
+    "EmaTable",
+    "EvaluateTable",
+    "Images",
+    "ObjectiveTable",
+    "OptimizerTable",
+    "Recipe",
+    "Seat",
+    "SweepTable",
+    "TrainTable",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -154,6 +110,10 @@ class TrainTable:
 
     log_every: Images = attrs.field(default=Images(2048), validator=positive)
     """Images between lines of metrics.jsonl."""
+
+    inspect_every: Images = attrs.field(default=Images(12_800), validator=positive)
+    """Images between looks inside: the RMS of every hidden state, and how hard each objective pulls
+    on the states it taps beside the denoising loss. A look costs about one more backward."""
 
 
 @attrs.frozen(kw_only=True)
@@ -241,3 +201,4 @@ class Recipe:
     optimizer: OptimizerTable = OptimizerTable()
     ema: Mapping[str, EmaTable] = tables(EmaTable)
     evaluate: EvaluateTable
+    sweep: SweepTable | None = None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from genmem.conditioning import Conditioner
 from genmem.contracts import Batch, Conditioning, Interpolant, MemoryStore, Objective, Prediction, Step
 from genmem.draws import Draws
+from genmem.training.inspection import gradient_ratios, hidden_rms
 
 if TYPE_CHECKING:
     from genmem.recipe.tables import ObjectiveTable
@@ -52,6 +53,7 @@ class Assembly(nn.Module):
         self.interpolant = interpolant
         self.conditioner = conditioner
         self.memories = dict(memories)
+        self.depth = depth
         self.taps = {name: table.objective.config.taps(depth) for name, table in tables.items()}
 
     def active(self, images_seen: int) -> dict[str, float]:
@@ -59,18 +61,27 @@ class Assembly(nn.Module):
         weights = {name: table.weight_at(images_seen) for name, table in self.tables.items()}
         return {name: weight for name, weight in weights.items() if weight > 0}
 
-    def forward(self, batch: Batch, draws: Draws, images_seen: int, teachers: Teachers) -> Losses:
-        """Denoising loss and every active objective of one micro-batch."""
+    def forward(
+        self, batch: Batch, draws: Draws, images_seen: int, teachers: Teachers, inspect: bool = False
+    ) -> Losses:
+        """Denoising loss and every active objective of one micro-batch.
+
+        `inspect` adds the RMS of every hidden state, and each objective's pull on the network.
+        """
         active = self.active(images_seen)
-        step = self._denoise(batch, draws, images_seen, teachers, self._wanted(active))
-        denoise = step[1].mean()
-        total, values = denoise, {"loss/denoise": denoise.detach()}
+        step, loss_B = self._denoise(batch, draws, images_seen, teachers, self._wanted(active, inspect))
+        denoise = loss_B.mean()
+        terms, values = {}, {"loss/denoise": denoise.detach()}
         for name, weight in active.items():
             with torch.autocast(batch.x.device.type, enabled=False):
-                result = cast(Objective, self.objective[name](step[0]))
-            total = total + weight * result.value
+                result = cast(Objective, self.objective[name](step))
+            terms[name] = weight * result.value
             values[f"objective/{name}"] = result.value.detach()
             values |= {f"objective/{name}/{key}": value.detach() for key, value in result.metrics.items()}
+        if inspect:
+            taps = {name: self.taps[name] for name in active}
+            values |= hidden_rms(step.prediction) | gradient_ratios(step.prediction, denoise, terms, taps)
+        total = sum(terms.values(), start=denoise)
         values["loss/total"] = total.detach()
         return Losses(total + self._anchor(), values)
 
@@ -125,7 +136,9 @@ class Assembly(nn.Module):
 
         return again
 
-    def _wanted(self, active: Mapping[str, float]) -> tuple[int, ...]:
+    def _wanted(self, active: Mapping[str, float], inspect: bool) -> tuple[int, ...]:
+        if inspect:
+            return tuple(range(1, self.depth + 1))
         return tuple(sorted({tap for name in active for tap in self.taps[name]}))
 
     def _anchor(self) -> Tensor | float:

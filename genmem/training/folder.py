@@ -22,6 +22,7 @@ FREE = (
     "train.log_every",
     "train.device",
     "evaluate.",
+    "sweep.",
     "description",
 )
 """Keys that may differ when a run goes on: they change none of its steps."""

@@ -29,12 +29,12 @@ def train(
 ) -> bool:
     """Train until all images are seen, or until asked to stop. Returns whether it is finished."""
     table, evaluate = trainer.recipe.train, trainer.recipe.evaluate
-    window = _Window(trainer.images_seen)
+    window, watch = _Window(trainer.images_seen), _Watch()
     while not trainer.finished:
         window.add(trainer.step())
         progress.advance(trainer.batching.batch)
         if _due(trainer, table.log_every):
-            _log(trainer, folder, progress, window)
+            _log(trainer, folder, progress, window, watch)
         if _due(trainer, evaluate.every):
             _log_scores(trainer, folder, progress, score)
             window.restart_clock()
@@ -86,13 +86,32 @@ class _Window:
         return _Line(dict(zip(names, means, strict=True)), rate)
 
 
+class _Watch:
+    """What objectives have to say about their metrics; said once while it stands."""
+
+    def __init__(self) -> None:
+        self._standing: set[str] = set()
+
+    def look(self, trainer: Trainer, means: dict[str, float]) -> list[str]:
+        found = {}
+        for name, table in trainer.recipe.objective.items():
+            prefix = f"objective/{name}/"
+            metrics = {k.removeprefix(prefix): v for k, v in means.items() if k.startswith(prefix)}
+            if metrics and (line := table.objective.config.warn(metrics)):
+                found[name] = f"objective {name!r}: {line}"
+        new = [line for name, line in found.items() if name not in self._standing]
+        self._standing = set(found)
+        return new
+
+
 def _due(trainer: Trainer, every: int) -> bool:
     """Whether the last step crossed a multiple of `every` images, or was the last of all."""
-    seen = trainer.images_seen
-    return seen // every > (seen - trainer.batching.batch) // every or trainer.finished
+    return trainer.crosses(every, trainer.images_seen)
 
 
-def _log(trainer: Trainer, folder: RunFolder, progress: TrainingProgress, window: _Window) -> None:
+def _log(
+    trainer: Trainer, folder: RunFolder, progress: TrainingProgress, window: _Window, watch: _Watch
+) -> None:
     line = window.close(trainer.batching.batch)
     for name, store in trainer.memories.items():
         line.means.update({f"memory/{name}/{key}": float(value) for key, value in store.metrics().items()})
@@ -106,6 +125,9 @@ def _log(trainer: Trainer, folder: RunFolder, progress: TrainingProgress, window
             if k.count("/") == 1 and k.startswith(("loss/denoise", "objective/"))
         }
         progress.losses(shown)
+        for warning in watch.look(trainer, line.means):
+            folder.log({"images": trainer.images_seen, "warning": warning, "time": time.time()})
+            progress.print(f"{trainer.images_seen:>10,} images  {warning}")
 
 
 def _log_scores(trainer: Trainer, folder: RunFolder, progress: TrainingProgress, score: Score) -> None:

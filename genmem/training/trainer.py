@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from genmem import collectives
 from genmem.building import Builder, shapes_of
-from genmem.contracts import Batch
+from genmem.contracts import Batch, Commits
 from genmem.data.dataset import Dataset
 from genmem.data.stream import Stream
 from genmem.devices import autocast
@@ -73,6 +73,11 @@ class Trainer:
         """Whether all images of the recipe were seen."""
         return self.images_seen >= self.recipe.train.images
 
+    def crosses(self, every: int, images: int) -> bool:
+        """Whether the step that ends at so many images crosses a multiple of `every`, or is the last."""
+        before = images - self.batching.batch
+        return images // every > before // every or images >= self.recipe.train.images
+
     def step(self) -> dict[str, Tensor]:
         """One optimizer step. Returns scalars on the device: means over the micro-batches."""
         self._seed_step()
@@ -80,11 +85,11 @@ class Trainer:
         results = [self._backward(batch, last=batch is micros[-1]) for batch in micros]
         ends_at = self.images_seen + self.batching.batch
         total = cast(Tensor, sum(result.total.detach() for result in results))
-        kept, norm = self.optimization.step(ends_at, total, self._idle())
+        active = self.assembly.active(self.images_seen)
+        kept, norm = self.optimization.step(ends_at, total, self._idle(active))
         self.steps += 1
         self.averages.update(self.steps, kept)
-        for store in self.memories.values():
-            store.commit(kept)
+        self._commit(active, kept)
         self.guard.watch(ends_at, kept, torch.cat([batch.index_B for batch in micros]))
         values = {key: sum(r.values[key] for r in results) / len(results) for key in results[0].values}
         return cast(dict[str, Tensor], values) | {"gradient_norm": norm}
@@ -92,8 +97,10 @@ class Trainer:
     def _backward(self, batch: Batch, *, last: bool) -> Losses:
         """Forward and backward of one micro-batch; gradients are reduced on the last one."""
         draws = Draws(self.recipe.train.seed, batch.index_B, batch.round_B)
-        with self._unsynchronised(last), autocast(self.device, self.recipe.train.precision):
-            losses = cast(Losses, self.model(batch, draws, self.images_seen, self.averages.modules))
+        seen, table = self.images_seen, self.recipe.train
+        inspect = self.crosses(table.inspect_every, seen + self.batching.batch)
+        with self._unsynchronised(last), autocast(self.device, table.precision):
+            losses = cast(Losses, self.model(batch, draws, seen, self.averages.modules, inspect))
             torch.autograd.backward(losses.total / self.batching.accumulation)
         return losses
 
@@ -102,8 +109,15 @@ class Trainer:
             return nullcontext()
         return self.model.no_sync()
 
-    def _idle(self) -> list[nn.Parameter]:
-        active = self.assembly.active(self.images_seen)
+    def _commit(self, active: Mapping[str, float], kept: Tensor) -> None:
+        for store in self.memories.values():
+            store.commit(kept)
+        for name in active:
+            objective = self.assembly.objective[name]
+            if isinstance(objective, Commits):
+                objective.commit(kept)
+
+    def _idle(self, active: Mapping[str, float]) -> list[nn.Parameter]:
         modules = self.assembly.objective.items()
         return [p for name, module in modules if name not in active for p in module.parameters()]
 

@@ -1,0 +1,180 @@
+"""A look inside a step: RMS of hidden states, pull of objectives; it must not disturb the step.
+
+Objectives' warnings and their `commit` are here too: what the trainer tells and asks them.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from running import assert_equal, small_recipe, tensors_of, trainer_of
+
+from genmem.contracts import Prediction, TappedConfig
+from genmem.recipe import RecipeError
+from genmem.training.inspection import gradient_ratios, hidden_rms
+
+EVERY_STEP = "--train.inspect_every=32"
+
+
+def test_ratio_is_that_of_gradients_at_the_tap():
+    """denoise = a·h₁ + h₂², term = 3 b·h₁: the ratio at tap 1 is 3‖b‖/‖a + ∂h₂²/∂h₁‖ by hand."""
+    a, b = torch.tensor([3.0, 4.0]), torch.tensor([0.0, 2.0])
+    weight = torch.ones(2, requires_grad=True)
+    first = weight * torch.tensor([1.0, 2.0])
+    second = 2 * first
+    prediction = Prediction(second, {1: first, 2: second})
+    denoise, term = a @ first + second.square().sum(), 3 * (b @ first)
+    found = gradient_ratios(prediction, denoise, {"x": term}, {"x": (1,)})
+    main = a + 8 * first.detach()
+    torch.testing.assert_close(found["objective/x/gradient_ratio"], 3 * b.norm() / main.norm())
+    assert weight.grad is None
+    # Nothing of the term passes through the second state: there is no ratio to tell, not a 0.
+    assert gradient_ratios(prediction, denoise, {"x": term}, {"x": (2,)}) == {}
+
+
+def test_rms_is_of_the_numbers():
+    hidden = torch.randn(3, 4, 5, dtype=torch.float64)
+    found = hidden_rms(Prediction(hidden, {2: hidden}))["rms/block/2"]
+    assert float(found) == pytest.approx(float((hidden**2).mean() ** 0.5), rel=1e-6)
+
+
+def test_a_look_changes_nothing(data):
+    seeing, blind = (
+        trainer_of(small_recipe(data, f"--train.inspect_every={images}", "--train.micro_batch=16"))
+        for images in (32, 10**6)
+    )
+    for _ in range(3):
+        seen, plain = seeing.step(), blind.step()
+    assert {"rms/block/1", "rms/block/2", "objective/spread/gradient_ratio"} <= seen.keys()
+    assert not any("gradient_ratio" in name or name.startswith("rms/") for name in plain)
+    assert_equal(tensors_of(seeing), tensors_of(blind))
+
+
+def test_ratio_follows_the_weight(data):
+    once, twice = (
+        trainer_of(small_recipe(data, EVERY_STEP, f"--objective.spread.weight={weight}")).step()
+        for weight in (0.05, 0.1)
+    )
+    name = "objective/spread/gradient_ratio"
+    torch.testing.assert_close(2 * once[name], twice[name], rtol=1e-4, atol=0)
+
+
+class _Counting(torch.nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.kept = inner, []
+
+    def forward(self, step, /):
+        return self.inner(step)
+
+    def commit(self, keep):
+        self.kept.append(bool(keep))
+
+
+def test_an_objective_is_told_of_every_step_in_which_it_acts(data):
+    trainer = trainer_of(small_recipe(data, "--objective.spread.start=64", "--train.micro_batch=16"))
+    counting = _Counting(trainer.assembly.objective["spread"])
+    trainer.assembly.objective["spread"] = counting
+    for _ in range(4):
+        trainer.step()
+    assert counting.kept == [True, True]  # not the two before its start; once a step, not a micro-batch
+
+
+def test_a_warning_is_said_once_while_it_stands(data, tmp_path):
+    from genmem.training.folder import RunFolder
+    from genmem.training.interruption import Interruption
+    from genmem.training.loop import train
+
+    said = {3: "too near", 4: "nearer still", 7: "again"}
+    looks = iter(range(1, 100))
+
+    class Warns:
+        def __init__(self, config):
+            self.config = config
+
+        def __getattr__(self, name):
+            return getattr(self.config, name)
+
+        def warn(self, metrics):
+            assert "rms" in metrics
+            return said.get(next(looks))
+
+    recipe = small_recipe(data, "--train.log_every=32", "--evaluate.every=1M")
+    trainer = trainer_of(recipe)
+    seat = recipe.objective["spread"].objective
+    object.__setattr__(seat, "config", Warns(seat.config))
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    (folder.path / "checkpoints").mkdir()
+    progress = _Silent()
+    train(trainer, folder, lambda images: {}, progress, Interruption())
+    records = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+    told = [(r["images"], r["warning"]) for r in records if "warning" in r]
+    assert told == [(96, "objective 'spread': too near"), (224, "objective 'spread': again")]
+    assert sum("too near" in line for line in progress.lines) == 1
+
+
+class _Silent:
+    def __init__(self):
+        self.lines = []
+
+    def advance(self, images):
+        pass
+
+    def losses(self, values):
+        pass
+
+    def print(self, message):
+        self.lines.append(message)
+
+
+@pytest.mark.parametrize(
+    ("settings", "depth", "taps"),
+    [
+        ({"tap": "all"}, 3, (1, 2, 3)),
+        ({"tap": (5, 2)}, 8, (2, 5)),
+        ({"tap_fraction": (0.25, 1.0)}, 12, (3, 12)),
+        ({"tap_fraction": (0.01, 0.02)}, 12, (1,)),
+        ({"tap_fraction": 0.25}, 28, (7,)),
+    ],
+)
+def test_taps(settings, depth, taps):
+    assert _Spread(**settings).taps(depth) == taps
+
+
+def test_one_tap_only():
+    for given in ({"tap": "all"}, {"tap": (1, 2)}, {"tap_fraction": (0.1, 0.5)}):
+        with pytest.raises(ValueError, match="name another objective"):
+            _Single(**given)
+
+
+class _Spread(TappedConfig):
+    def build(self, facts):
+        raise NotImplementedError
+
+
+class _Single(_Spread):
+    several_taps = False
+
+
+EXPECT = "[data.expect]\nsample_shape = [1, 8, 8]\nnum_classes = 10\nnum_samples = 1437\nfeatures.pca = 16\n"
+
+
+def test_a_set_is_what_is_expected(data):
+    trainer_of(small_recipe(data, tables=EXPECT))
+    for key, wrong in (("num_classes", 1000), ("num_samples", 1436), ("features.pca", 8)):
+        with pytest.raises(ValueError, match=rf"data.expect.{key} is {wrong}, the set has"):
+            trainer_of(small_recipe(data, f"--data.expect.{key}={wrong}", tables=EXPECT))
+
+
+def test_expected_shapes_are_told_without_data(data):
+    from genmem.building import expected_shapes, shapes_of
+
+    recipe = small_recipe(data, tables=EXPECT)
+    assert expected_shapes(recipe) == shapes_of(trainer_of(recipe).dataset)
+    with pytest.raises(ValueError, match=r"add \[data.expect\]"):
+        expected_shapes(small_recipe(data))
+    with pytest.raises(RecipeError, match="sample_shape"):
+        small_recipe(data, tables="[data.expect]\nnum_classes = 3\n")
