@@ -127,9 +127,10 @@ def check_features(draft: Draft) -> Iterator[Fault]:
     askers += [draft.component("memory", name) for name in draft.names("memory")]
     for asker in askers:
         for feature in sorted(asker("features") or ()):
-            if feature not in stored:
-                message = f"needs the feature {feature!r}, and there is no [data.encoder.{feature}]"
-                yield Fault(asker.place, message + _near(feature, stored))
+            encoder = feature.removesuffix(".tokens")
+            if encoder not in stored:
+                message = f"needs the feature {feature!r}, and there is no [data.encoder.{encoder}]"
+                yield Fault(asker.place, message + _near(encoder, stored))
 
 
 def check_guidance(draft: Draft) -> Iterator[Fault]:

@@ -88,8 +88,18 @@ def _parse(text: str, name: str, file: str, folder: File) -> Document:
         raise RecipeError([Problem(Origin(file), f"not TOML: {error}")]) from error
     if isinstance(raw.get("plugins"), list):
         raw["plugins"] = [str((folder / p).resolve()) if isinstance(p, str) else p for p in raw["plugins"]]
+    _resolve_beside(raw, folder)
     origins = {path: Origin(file, line) for path, line in lines_of(text).items()}
     return Document(raw=raw, name=name, file=file, origins=origins)
+
+
+def _resolve_beside(raw: dict[str, Any], folder: File) -> None:
+    """Files that [sweep.beside] names stand relative to the recipe; other names are shipped recipes."""
+    sweep = raw.get("sweep")
+    beside = sweep.get("beside") if isinstance(sweep, dict) else None
+    if isinstance(beside, dict):
+        files = {key: folder / value for key, value in beside.items() if isinstance(value, str)}
+        beside.update({key: str(file.resolve()) for key, file in files.items() if file.is_file()})
 
 
 def _follow(document: Document, folder: File, chain: tuple[File, ...]) -> Document:
