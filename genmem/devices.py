@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def resolve(name: str) -> torch.device:
     """The device a recipe's `train.device` means; "auto" is cuda, else mps, else cpu.
@@ -23,7 +25,7 @@ def resolve(name: str) -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The forward's precision: bf16 under autocast, or plain fp32."""
+    """The forward's precision: bf16 or fp16 under autocast, or plain fp32."""
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=_HALVES[precision])

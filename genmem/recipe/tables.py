@@ -21,6 +21,7 @@ from genmem.contracts import (
 )
 from genmem.recipe.data_table import DataTable
 from genmem.recipe.limits import not_negative, plain_name, positive, share
+from genmem.recipe.optimizer_table import GroupTable, OptimizerTable
 from genmem.recipe.seats import Images, Seat, seat, seats, tables
 from genmem.recipe.sweep_table import SweepTable
 
@@ -29,6 +30,7 @@ __all__ = [
     "DataTable",
     "EmaTable",
     "EvaluateTable",
+    "GroupTable",
     "Images",
     "ObjectiveTable",
     "OptimizerTable",
@@ -96,8 +98,11 @@ class TrainTable:
     seed: int = attrs.field(default=0, validator=not_negative)
     """Every random number of the run follows from it."""
 
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the forward; parameters, optimizer and EMA are fp32 always."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the forward; parameters, optimizer and EMA are fp32 always. fp16 scales the loss."""
+
+    compile: bool = False
+    """Compile the backbone's blocks one by one: minutes at the start, faster steps after."""
 
     device: str = "auto"
     """ "auto", "cpu", "cuda", "mps"."""
@@ -114,29 +119,6 @@ class TrainTable:
     inspect_every: Images = attrs.field(default=Images(12_800), validator=positive)
     """Images between looks inside: the RMS of every hidden state, and how hard each objective pulls
     on the states it taps beside the denoising loss. A look costs about one more backward."""
-
-
-@attrs.frozen(kw_only=True)
-class OptimizerTable:
-    """AdamW."""
-
-    lr: float = attrs.field(default=1e-4, validator=positive)
-    """Learning rate after warm-up."""
-
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the two moments."""
-
-    eps: float = attrs.field(default=1e-8, validator=positive)
-    """Added to the denominator."""
-
-    weight_decay: float = attrs.field(default=0.0, validator=not_negative)
-    """Decoupled weight decay; 0 in SiT."""
-
-    warmup: Images = attrs.field(default=Images(0), validator=not_negative)
-    """Images over which the learning rate grows linearly from 0."""
-
-    clip: float | None = attrs.field(default=None, validator=positive)
-    """Largest norm of the gradient."""
 
 
 @attrs.frozen(kw_only=True)

@@ -7,41 +7,49 @@ the flag on the device, EMA and memories are masked by it, and the host learns o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genmem import collectives
-from genmem.recipe.tables import OptimizerTable
+from genmem.host import did_you_mean
+from genmem.recipe.tables import GroupTable, OptimizerTable
+from genmem.training.scaling import LossScale
+
+_SCALE = "loss_scale"
 
 
 class Optimization:
-    """Fused AdamW with warm-up and clipping over everything trainable."""
+    """Fused AdamW with warm-up, schedule and clipping over everything trainable."""
 
-    def __init__(self, table: OptimizerTable, module: nn.Module) -> None:
-        """An optimizer of `module`'s trainable parameters."""
-        self.table = table
+    def __init__(
+        self, table: OptimizerTable, module: nn.Module, images: int, scale: LossScale | None = None
+    ) -> None:
+        """An optimizer of `module`'s trainable parameters for a run of so many images.
+
+        Args:
+            table: The recipe's.
+            module: Everything trainable.
+            images: Length of the run; schedules end there.
+            scale: Loss scale of a run in fp16.
+
+        Raises:
+            ValueError: A group's pattern that no parameter matches.
+        """
+        self.table, self.images, self.scale = table, images, scale
         self.names = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        self.adamw = torch.optim.AdamW(
-            self.names.values(),
-            lr=table.lr,
-            betas=table.betas,
-            eps=table.eps,
-            weight_decay=table.weight_decay,
-            fused=True,
-        )
-
-    def rate(self, images_seen: int) -> float:
-        """Learning rate of the step that ends at so many images."""
-        warmup = self.table.warmup
-        return self.table.lr * (min(1.0, images_seen / warmup) if warmup else 1.0)
+        groups = divide(table, self.names)
+        self.rates = [group["lr"] for group in groups]
+        self.adamw = torch.optim.AdamW(groups, lr=table.lr, betas=table.betas, eps=table.eps, fused=True)
 
     def step(self, images_seen: int, loss: Tensor, idle: Iterable[nn.Parameter]) -> tuple[Tensor, Tensor]:
         """Update the parameters from the accumulated gradients, unless a number is not finite.
 
         Args:
             images_seen: Images seen when this step is done; sets the learning rate.
-            loss: Sum of the micro-batches' losses on this rank.
+            loss: Sum of the micro-batches' losses on this rank, unscaled.
             idle: Parameters of objectives that do not act now; left entirely alone.
 
         Returns:
@@ -50,31 +58,71 @@ class Optimization:
         """
         for parameter in idle:
             parameter.grad = None
+        if self.scale is not None:
+            self.scale.unscale(self.names.values())
         norm = nn.utils.clip_grad_norm_(self.names.values(), self.table.clip or float("inf"), foreach=True)
         bad = collectives.any_rank(~(norm.isfinite() & loss.isfinite()))
-        for group in self.adamw.param_groups:
-            group["lr"] = self.rate(images_seen)
+        factor = self.table.factor_at(images_seen, self.images)
+        for group, rate in zip(self.adamw.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
         # The fused kernel skips its update, and its step count, where found_inf is 1.
         self.adamw.found_inf = bad.float()  # type: ignore[attr-defined]
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
+        if self.scale is not None:
+            self.scale.update(bad)
         return ~bad, norm
 
     def state(self) -> dict[str, Tensor]:
-        """Moments and step counts by parameter name."""
-        return {
+        """Moments and step counts by parameter name, and the loss scale."""
+        moments = {
             f"{name}/{key}": value
             for name, parameter in self.names.items()
             for key, value in self.adamw.state.get(parameter, {}).items()
         }
+        scale = {} if self.scale is None else self.scale.state()
+        return moments | {f"{_SCALE}/{key}": value for key, value in scale.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what `state` gave.
+        """Take up what `state` gave; a loss scale is left where this run has none.
 
         Raises:
             KeyError: A parameter this model does not have.
         """
         for path, value in state.items():
             name, key = path.rsplit("/", 1)
+            if name == _SCALE:
+                if self.scale is not None:
+                    self.scale.load(key, value)
+                continue
             parameter = self.names[name]
             self.adamw.state[parameter][key] = value.to(parameter.device).clone()
+
+
+def divide(table: OptimizerTable, names: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
+    """Parameter groups for the optimizer: each `[optimizer.group.NAME]`, then all the others.
+
+    Raises:
+        ValueError: A pattern that no parameter matches; the nearest name is told.
+    """
+    rest = dict(names)
+    found = []
+    for name, group in table.group.items():
+        _require_matches(name, group, names)
+        chosen = [n for n in rest if any(fnmatchcase(n, pattern) for pattern in group.parameters)]
+        found.append(
+            {
+                "params": [rest.pop(n) for n in chosen],
+                "lr": table.lr if group.lr is None else group.lr,
+                "weight_decay": table.weight_decay if group.weight_decay is None else group.weight_decay,
+            }
+        )
+    found.append({"params": list(rest.values()), "lr": table.lr, "weight_decay": table.weight_decay})
+    return [group for group in found if group["params"]]
+
+
+def _require_matches(name: str, group: GroupTable, names: Mapping[str, nn.Parameter]) -> None:
+    for pattern in group.parameters:
+        if not any(fnmatchcase(n, pattern) for n in names):
+            near = did_you_mean(pattern, names) or f"; names begin like {', '.join(list(names)[:3])}"
+            raise ValueError(f"optimizer.group.{name}: no parameter is called {pattern!r}{near}")

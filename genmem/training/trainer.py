@@ -26,8 +26,10 @@ from genmem.training.assembly import Losses
 from genmem.training.averages import Averages
 from genmem.training.batching import plan
 from genmem.training.checkpoints import Checkpoint
+from genmem.training.compilation import compile_blocks
 from genmem.training.guard import Guard
 from genmem.training.optimization import Optimization
+from genmem.training.scaling import LossScale
 
 
 class Trainer:
@@ -44,8 +46,11 @@ class Trainer:
         builder = Builder(recipe, shapes_of(dataset))
         self.memories = builder.memories(device)
         self.assembly = builder.assembly(self.memories, device)
+        if recipe.train.compile:
+            compile_blocks(self.assembly.backbone)
         self.model = _distributed(self.assembly, device)
-        self.optimization = Optimization(recipe.optimizer, self.assembly)
+        self.scale = LossScale(device) if recipe.train.precision == "fp16" else None
+        self.optimization = Optimization(recipe.optimizer, self.assembly, recipe.train.images, self.scale)
         backbone = self.assembly.backbone
         self.averages = Averages(recipe.ema, backbone, lambda: builder.backbone(self.memories, device))
         self.stream = Stream(
@@ -60,6 +65,9 @@ class Trainer:
             memories=conditioning(recipe, self.memories),
             device=device,
             workers=recipe.data.workers,
+            window=recipe.data.window,
+            lanes=recipe.data.lanes,
+            skip=recipe.data.max_skipped if recipe.data.damage == "skip" else None,
         )
         self.steps = 0
 
@@ -101,7 +109,8 @@ class Trainer:
         inspect = self.crosses(table.inspect_every, seen + self.batching.batch)
         with self._unsynchronised(last), autocast(self.device, table.precision):
             losses = cast(Losses, self.model(batch, draws, seen, self.averages.modules, inspect))
-            torch.autograd.backward(losses.total / self.batching.accumulation)
+            share = losses.total / self.batching.accumulation
+            torch.autograd.backward(share if self.scale is None else self.scale(share))
         return losses
 
     def _unsynchronised(self, last: bool) -> AbstractContextManager[Any]:
