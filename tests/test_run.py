@@ -110,6 +110,14 @@ def test_an_interrupt_saves_and_the_same_command_goes_on(data, straight, tmp_pat
     assert_equal(final_state(straight), final_state(out))
 
 
+def test_a_time_limit_saves_and_the_same_command_goes_on(data, straight, tmp_path):
+    out = tmp_path / "run"
+    first = train(data, out, "--minutes", "0.0001")
+    assert first.returncode == 0 and "stopped after 0.0001 minutes at 32 images and saved" in first.stdout
+    assert train(data, out).returncode == 0
+    assert_equal(final_state(straight), final_state(out))
+
+
 def test_a_second_process_on_the_folder_is_refused(data, tmp_path):
     out = tmp_path / "run"
     first = subprocess.Popen(command(data, out), env=environment(), stdout=subprocess.DEVNULL)

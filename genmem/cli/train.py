@@ -14,8 +14,14 @@ from genmem.cli.options import recipe_arguments
 @recipe_arguments
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/NAME if absent.")
 @click.option("--nproc", default=1, show_default=True, help="Processes on this machine.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Save and stop after so long.")
 def command(
-    recipe: str, overrides: tuple[str, ...], plugins: tuple[Path, ...], out: Path | None, nproc: int
+    recipe: str,
+    overrides: tuple[str, ...],
+    plugins: tuple[Path, ...],
+    out: Path | None,
+    nproc: int,
+    minutes: float | None,
 ) -> None:
     """Train a recipe: a file, or the name of a shipped one.
 
@@ -27,6 +33,7 @@ def command(
       genmem train recipes/quickstart.toml
       genmem train quickstart --train.images=20K --out runs/short
       genmem train quickstart --nproc 2
+      genmem train my.toml --minutes 55          (for a queue that gives an hour)
       torchrun --nproc_per_node 8 -m -- genmem train my.toml
     """
     from genmem.recipe import load
@@ -37,7 +44,7 @@ def command(
     from genmem.training.launch import spawn
     from genmem.training.session import run
 
-    arguments = (recipe, overrides, plugins, out, sys.argv)
+    arguments = (recipe, overrides, plugins, out, sys.argv, minutes)
     if nproc == 1:
         run(*arguments)
     else:

@@ -1,8 +1,9 @@
-"""Ctrl-C and SIGTERM: finish the step, save, stop. A second one stops at once."""
+"""Ctrl-C, SIGTERM and a time limit: finish the step, save, stop. A second signal stops at once."""
 
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,24 +16,35 @@ from genmem import collectives
 class Interruption:
     """Whether the run has been asked to stop."""
 
-    def __init__(self) -> None:
-        """Not yet asked."""
-        self.asked = False
+    def __init__(self, minutes: float | None = None) -> None:
+        """Not yet asked; it will be after so many minutes from now."""
+        self._signalled = False
+        self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
+
+    @property
+    def asked(self) -> bool:
+        """A signal came, or the time is over."""
+        return self._signalled or self.timed_out
+
+    @property
+    def timed_out(self) -> bool:
+        """The time is over."""
+        return self._deadline is not None and time.monotonic() >= self._deadline
 
     def on_any_rank(self, device: torch.device) -> bool:
         """Whether any process was asked; every rank gets the same answer. Synchronises."""
         return bool(collectives.any_rank(torch.tensor(self.asked, device=device)))
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self._signalled:
             raise KeyboardInterrupt
-        self.asked = True
+        self._signalled = True
 
 
 @contextmanager
-def watched() -> Iterator[Interruption]:
-    """Turn the first signal into a flag while the block runs."""
-    interruption = Interruption()
+def watched(minutes: float | None = None) -> Iterator[Interruption]:
+    """Turn the first signal, or the end of so many minutes, into a flag while the block runs."""
+    interruption = Interruption(minutes)
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, interruption._handle) for number in numbers]
     try:
