@@ -11,7 +11,7 @@ import pytest
 import torch
 from running import assert_equal, small_recipe, tensors_of, trainer_of
 
-from genmem.contracts import Prediction, TappedConfig
+from genmem.contracts import Objective, Prediction, TappedConfig
 from genmem.recipe import RecipeError
 from genmem.training.inspection import gradient_ratios, hidden_rms
 
@@ -178,3 +178,23 @@ def test_expected_shapes_are_told_without_data(data):
         expected_shapes(small_recipe(data))
     with pytest.raises(RecipeError, match="sample_shape"):
         small_recipe(data, tables="[data.expect]\nnum_classes = 3\n")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_further_forward_has_the_precision_of_the_first(data, precision):
+    """The same inputs again give the same numbers, bit for bit, in fp32 and under autocast."""
+    trainer = trainer_of(small_recipe(data, f"--train.precision={precision}"))
+    found = {}
+
+    class Asks(torch.nn.Module):
+        def forward(self, step, /):
+            found["first"] = step.prediction.output
+            found["again"] = step.again(step.x_t, step.times.t, step.cond).output
+            found["teacher"] = step.again(step.x_t, step.times.t, step.cond, weights="ema").output
+            return Objective(found["again"].float().square().mean())
+
+    trainer.assembly.objective["spread"] = Asks()
+    trainer.step()
+    assert torch.equal(found["first"], found["again"])
+    assert torch.equal(found["first"], found["teacher"])  # before the first update they are one
+    assert found["again"].requires_grad and not found["teacher"].requires_grad

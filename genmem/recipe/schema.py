@@ -85,14 +85,14 @@ class Properties:
     def fields(self, cls: type[Any]) -> dict[str, Schema]:
         """{key: schema} of a class's own keys."""
         said = attribute_docstrings(cls)
-        shapes = {field: shape_of(field) for field in fields_of(cls)}
+        shapes = [(field, shape_of(field)) for field in fields_of(cls)]
         return {
             key_of(field): {
                 **_described(said.get(field.name) or _default_description(shape)),
                 **self._shape(shape),
                 **default_schema(default_of(field)),
             }
-            for field, shape in shapes.items()
+            for field, shape in shapes
             if shape.how != "inline"
         }
 

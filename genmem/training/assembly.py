@@ -118,6 +118,10 @@ class Assembly(nn.Module):
         return predict
 
     def _again(self, teachers: Teachers) -> Callable[..., Prediction]:
+        # Objectives compute in fp32; a further forward is in the precision of the first.
+        kind = next(self.backbone.parameters()).device.type
+        on, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+
         def again(
             x_t: Tensor,
             t: Tensor,
@@ -127,12 +131,12 @@ class Assembly(nn.Module):
             until: int | None = None,
             weights: str = "online",
         ) -> Prediction:
-            if weights == "online":
-                return cast(Prediction, self.backbone(x_t, t, cond, taps=taps, until=until))
-            if weights not in teachers:
+            online = weights == "online"
+            if not online and weights not in teachers:
                 raise KeyError(f'no weights {weights!r}; there are "online" and {sorted(teachers)}')
-            with torch.no_grad():
-                return cast(Prediction, teachers[weights](x_t, t, cond, taps=taps, until=until))
+            network = self.backbone if online else teachers[weights]
+            with torch.set_grad_enabled(online and torch.is_grad_enabled()), torch.autocast(kind, dtype, enabled=on):
+                return cast(Prediction, network(x_t, t, cond, taps=taps, until=until))
 
         return again
 
