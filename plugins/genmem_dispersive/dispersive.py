@@ -1,52 +1,41 @@
-"""The dispersive loss (Wang & He 2025, arXiv 2506.09027).
+"""The dispersive objective (Wang & He 2025, arXiv 2506.09027), over groups of the global batch.
 
-Shapes: B micro-batch, L tokens, D width, G groups, N samples in a group, M = L · D.
+Shapes: B micro-batch, L tokens, D width, G groups, N samples in a group, M = L · D, or D if pooled.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from genmem.collectives import gather_with_gradient
 from genmem.contracts import Objective, Step
+from genmem_dispersive.forms import form_of
+from genmem_dispersive.views import see_again
+
+if TYPE_CHECKING:
+    from genmem_dispersive.config import DispersiveConfig
 
 
-def square_distances(z_GNM: Tensor) -> Tensor:
-    """‖z_i - z_j‖² / M within each group, (G, N, N), with a diagonal of exact zeros.
+class Measured(NamedTuple):
+    """The loss of one hidden state."""
 
-    By one matrix product. The group's mean is taken out first: distances do not change, and
-    what the samples share no longer cancels (relative error 2e-7 in fp32 where it was 7e-3).
-    """
-    centred_GNM = z_GNM - z_GNM.detach().mean(1, keepdim=True)
-    gram_GNN = centred_GNM @ centred_GNM.transpose(1, 2) / z_GNM.shape[-1]
-    square_GN = gram_GNN.diagonal(dim1=1, dim2=2)
-    distance_GNN = (square_GN[:, :, None] + square_GN[:, None, :] - 2 * gram_GNN).clamp(min=0)
-    same = torch.eye(z_GNM.shape[1], dtype=torch.bool, device=z_GNM.device)
-    return distance_GNN.masked_fill(same, 0)
-
-
-def disperse(z_GNM: Tensor, temperature: float) -> Tensor:
-    """log (1/N² Σ_ij exp(-‖z_i - z_j‖² / (M τ))), i = j included, mean over groups; in [-log N, 0].
-
-    The diagonal is part of the method: it ends the repulsion once all are far apart.
-    """
-    logits_GNN = -square_distances(z_GNM) / temperature
-    return (logits_GNN.flatten(1).logsumexp(1) - 2 * math.log(z_GNM.shape[1])).mean()
+    value: Tensor
+    metrics: dict[str, Tensor]
 
 
 class Dispersive(nn.Module):
-    """InfoNCE-ℓ2 without positives, over consecutive groups of the global batch."""
+    """Mean over its taps of one form's loss, over consecutive groups of the global batch."""
 
-    def __init__(self, tap: int, temperature: float, group: int | Literal["global"]) -> None:
-        """The loss of the hidden state after block `tap`."""
+    def __init__(self, config: DispersiveConfig, taps: tuple[int, ...]) -> None:
+        """The loss of the hidden states after these many blocks."""
         super().__init__()
-        self.tap = tap
-        self.temperature = temperature
-        self.group = group
+        self.config = config
+        self.taps = taps
+        self.form = form_of(config)
 
     def forward(self, step: Step, /) -> Objective:
         """The loss of this micro-batch, in fp32.
@@ -54,24 +43,50 @@ class Dispersive(nn.Module):
         Raises:
             ValueError: A micro-batch that is not whole groups.
         """
-        hidden_BLD = step.prediction.hidden[self.tap]
-        with torch.autocast(hidden_BLD.device.type, enabled=False):
-            z_BM = hidden_BLD.to(torch.promote_types(hidden_BLD.dtype, torch.float32)).flatten(1)
-            z_GNM = self._divide(z_BM)
-            value = disperse(z_GNM, self.temperature)
+        how, hidden = self.config.positive, step.prediction.hidden
+        second: Mapping[int, Tensor] = {}
+        if how != "none":
+            second = see_again(step, self.taps, how, self.config.resolved_gap)
+        with torch.autocast(hidden[self.taps[0]].device.type, enabled=False):
+            measured = [self._measure(hidden[tap], second.get(tap)) for tap in self.taps]
             metrics = {
-                "above_floor": value.detach() + math.log(z_GNM.shape[1]),
-                "rms": z_BM.detach().square().mean().sqrt(),
+                name: torch.stack([each.metrics[name] for each in measured]).mean()
+                for name in measured[0].metrics
             }
+            for tap in self.taps:
+                name = "rms" if len(self.taps) == 1 else f"rms/{tap}"
+                metrics[name] = _exact(hidden[tap].detach()).square().mean().sqrt()
+            value = torch.stack([each.value for each in measured]).mean()
         return Objective(value, metrics)
 
-    def _divide(self, z_BM: Tensor) -> Tensor:
+    def _measure(self, hidden_BLD: Tensor, second_BLD: Tensor | None) -> Measured:
+        z_GNM = self._divide(hidden_BLD)
+        # The mean of ‖z_i - z_j‖² over pairs i ≠ j is twice the variance.
+        metrics = {"distance": 2 * z_GNM.detach().var(1).mean()}
+        if second_BLD is None:
+            value = self.form.disperse(z_GNM)
+        else:
+            p_GNM = self._divide(second_BLD)
+            value = self.form.contrast(z_GNM, p_GNM)
+            metrics["positive_distance"] = (z_GNM - p_GNM).detach().square().mean()
+        floor = self.form.floor(*z_GNM.shape[1:], twin=second_BLD is not None)
+        if floor is not None:
+            metrics["above_floor"] = value.detach() - floor
+        return Measured(value, metrics)
+
+    def _divide(self, hidden_BLD: Tensor) -> Tensor:
         """(G, N, M): the groups of this micro-batch; one group of all ranks' rows for "global"."""
-        if self.group == "global":
+        exact_BLD, group = _exact(hidden_BLD), self.config.coupling
+        z_BM = exact_BLD.mean(1) if self.config.pool == "mean" else exact_BLD.flatten(1)
+        if group == "global":
             return gather_with_gradient(z_BM)[None]
-        if len(z_BM) % self.group:
+        if len(z_BM) % group:
             raise ValueError(
-                f"a micro-batch of {len(z_BM)} is not whole groups of {self.group}; "
-                f"take a multiple of {self.group} samples on every process"
+                f"a micro-batch of {len(z_BM)} is not whole groups of {group}; "
+                f"take a multiple of {group} samples on every process"
             )
-        return z_BM.view(-1, self.group, z_BM.shape[1])
+        return z_BM.view(-1, group, z_BM.shape[1])
+
+
+def _exact(hidden: Tensor) -> Tensor:
+    return hidden.to(torch.promote_types(hidden.dtype, torch.float32))
