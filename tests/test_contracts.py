@@ -19,6 +19,7 @@ from genmem.contracts import (
     SamplerConfig,
     TimeRange,
 )
+from genmem.draws import Draws
 from genmem.host import load_catalog
 from genmem.paths import AffinePath
 from genmem.testing.objective import StraightPath
@@ -56,10 +57,21 @@ SETTINGS: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"preset": "paper", "tap": 2},
         {"preset": "torch", "tap_fraction": 0.5},
         {"preset": "paper", "group": "global", "tap": 1},
+        {"form": "infonce-cos", "tap": (1, 3), "positive": "independent"},
+        {"form": "hinge", "margin": 4.0, "tap": 1},
+        {"form": "covariance", "pool": "mean", "group": "global", "tap": "all"},
+        {"form": "covariance", "positive": "restricted", "tap": 1},
     ],
     ("objective", "repulsor"): [
         {"memory": "negatives", "tap": 2, "head": head, "min_fill": 1} for head in ("mlp", "linear", "jl")
     ],
+    ("objective", "repa"): [
+        {"encoders": ["patches"], "tap": 1},
+        {"encoders": ["patches"], "tap_fraction": 0.5, "projector": "conv", "structure": 0.5},
+    ],
+    ("objective", "layersync"): [{"tap": 1, "target": 3}],
+    ("objective", "contrastive-flow"): [{}, {"group": "global", "other_class": True}],
+    ("objective", "direction"): [{}, {"over": "sample"}],
     ("memory", "queue"): [{"rows": 64, "width": 8}, {"rows": 64, "width": 8, "dtype": "fp32"}],
     ("sampler", "euler"): [{"steps": 25}],
     ("sampler", "heun"): [{"steps": 10}],
@@ -77,8 +89,18 @@ SETTINGS: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"scale": 3.0, "interval": (1.0, 0.0)},
     ],
     ("encoder", "pca"): [{"width": 8}],
+    ("encoder", "patch-pca"): [{"width": 4}, {"width": 8, "patch": 4, "context": 2}],
     ("encoder", "random-conv"): [{}, {"tokens": True}],
 }
+
+ELSEWHERE = {
+    ("memory", "svd-bank"),
+    *(("tokenizer", name) for name in ("sd-vae", "va-vae", "dc-ae")),
+    *(("encoder", name) for name in ("timm", "clip", "stored")),
+    *(("source", name) for name in ("cifar10", "image-archive", "image-folder", "webdataset")),
+    *(("source", name) for name in ("latent-safetensors", "repa-latents")),
+}
+"""Components that need files, checked where such files are made."""
 
 
 def cases(kind: str) -> list[Any]:
@@ -86,7 +108,7 @@ def cases(kind: str) -> list[Any]:
     return [
         pytest.param(component.config(**settings), id=f"{component.name}-{number}")
         for component in CATALOG.components(kind)
-        if (kind, component.name) != ("memory", "svd-bank")
+        if (kind, component.name) not in ELSEWHERE
         for number, settings in enumerate(SETTINGS.get((kind, component.name), [{}]))
     ]
 
@@ -103,7 +125,8 @@ def test_interpolants(config):
 
 @pytest.mark.parametrize("config", cases("objective"))
 def test_objectives(config):
-    testing.check_objective(config)
+    tokens = Draws(5, torch.arange(32)).normal("tokens", (4, 6))  # as many as the hidden states of the check
+    testing.check_objective(config, features=dict.fromkeys(config.features, tokens))
 
 
 @pytest.mark.parametrize("config", cases("memory"))
@@ -296,8 +319,8 @@ class _Normalising:
 
 def test_a_memory_that_writes_before_commit_is_found():
     class Hasty(testing.ListMemory):
-        def stage(self, rows_BE, ids_B):
-            super().stage(rows_BE, ids_B)
+        def stage(self, rows_BE, tags):
+            super().stage(rows_BE, tags)
             self.commit(torch.tensor(True))
 
     with pytest.raises(AssertionError, match="stage must change nothing before commit"):

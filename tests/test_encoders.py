@@ -11,10 +11,22 @@ import torch
 from genmem.contracts import EncoderConfig
 from genmem.draws import Draws
 from genmem_digits import DigitsConfig
-from genmem_encoders import PcaConfig, PixelEncoderConfig, PixelTokenizerConfig, RandomConvConfig, pca
+from genmem_encoders import (
+    PatchPcaConfig,
+    PcaConfig,
+    PixelEncoderConfig,
+    PixelTokenizerConfig,
+    RandomConvConfig,
+    components,
+)
 
 SHAPES = [(8, 8, 1), (8, 8, 3), (9, 17, 1), (32, 32, 3), (64, 80, 3)]
-ENCODERS = [PixelEncoderConfig(), PcaConfig(width=3), RandomConvConfig()]
+ENCODERS = [
+    PixelEncoderConfig(),
+    PcaConfig(width=3),
+    PatchPcaConfig(width=3, patch=1, context=1),
+    RandomConvConfig(),
+]
 
 
 def pictures(shape: tuple[int, ...], count: int = 12, seed: int = 0) -> np.ndarray:
@@ -109,6 +121,8 @@ def test_pictures_of_another_kind_than_fitted_are_refused(config: EncoderConfig)
         (lambda: PcaConfig().build().state(), "no state before fit"),
         (lambda: PcaConfig().build().encode(pictures((8, 8, 1))), "fit it, or load a state"),
         (lambda: RandomConvConfig().build().state(), "fit it first"),
+        (lambda: PatchPcaConfig().build().state(), "no state before fit"),
+        (lambda: PatchPcaConfig().build().encode(pictures((8, 8, 1))), "fit it, or load a state"),
         (lambda: PcaConfig(width=0), "width must be 1 or more, got 0"),
         (lambda: RandomConvConfig(layers=0), "layers must be 1 or more, got 0"),
         (lambda: RandomConvConfig(width=50), r"multiple of grid \* grid = 4, got 50; take 48 or 52"),
@@ -151,8 +165,8 @@ def test_pca_is_the_singular_value_decomposition(digits: tuple[np.ndarray, np.nd
 def test_pca_fits_in_parts_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     given = pictures((8, 8, 1), count=50)
     flat = given.reshape(50, -1) / 127.5 - 1
-    monkeypatch.setattr(pca, "_AT_ONCE", 7)
-    mean, covariance = pca.measure_pixels(given)
+    monkeypatch.setattr(components, "_AT_ONCE", 7)
+    mean, covariance = components.measure_rows(given, lambda part: part.reshape(len(part), -1) / 127.5 - 1)
     np.testing.assert_allclose(mean, flat.mean(0), atol=1e-13)
     np.testing.assert_allclose(covariance, np.cov(flat.T, bias=True), atol=1e-13)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import attrs
 
 from genmem import hookimpl
@@ -27,6 +29,8 @@ class PixelTokenizerConfig(TokenizerConfig):
 @attrs.frozen(kw_only=True)
 class PreviewTokenizerConfig(TokenizerConfig):
     """Pixels; of samples with more than three channels the first three: latents without a decoder."""
+
+    shows_any: ClassVar[bool] = True
 
     def build(self) -> Tokenizer:
         """The tokenizer."""
@@ -58,6 +62,27 @@ class PcaConfig(EncoderConfig):
         from genmem_encoders.pca import PcaEncoder
 
         return PcaEncoder(self.width)
+
+
+@attrs.frozen(kw_only=True)
+class PatchPcaConfig(EncoderConfig):
+    """The leading principal components of every patch: tokens to align hidden states with."""
+
+    width: int = attrs.field(default=16, validator=_at_least_one)
+    """Components kept: width of a token, and of the mean over tokens."""
+
+    patch: int = attrs.field(default=2, validator=_at_least_one)
+    """Side of a patch in pixels; divides height and width of a picture. The backbone's patch, times
+    the pixels that a latent stands for, gives a token for each of its tokens."""
+
+    context: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    """Pixels around the patch that its token sees too; outside the picture its border goes on."""
+
+    def build(self) -> Encoder:
+        """The encoder, before `fit`."""
+        from genmem_encoders.patch_pca import PatchPcaEncoder
+
+        return PatchPcaEncoder(self.width, self.patch, self.context)
 
 
 @attrs.frozen(kw_only=True)
@@ -108,4 +133,9 @@ def genmem_tokenizers() -> dict[str, type[TokenizerConfig]]:
 @hookimpl
 def genmem_encoders() -> dict[str, type[EncoderConfig]]:
     """The encoders this plugin registers."""
-    return {"pixels": PixelEncoderConfig, "pca": PcaConfig, "random-conv": RandomConvConfig}
+    return {
+        "pixels": PixelEncoderConfig,
+        "pca": PcaConfig,
+        "patch-pca": PatchPcaConfig,
+        "random-conv": RandomConvConfig,
+    }

@@ -7,15 +7,18 @@ import torch
 from running import trainer_of
 
 from genmem.building import shapes_of
-from genmem.recipe import RecipeError, loads
+from genmem.recipe import RecipeError, load
 from genmem.sampling.generator import generator_of
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes" / "digits").glob("*.toml"))
-SMALL = ("--backbone.depth=2", "--backbone.width=32", "--train.batch=32", "--train.images=96")
+SMALL = ("--backbone.width=32", "--train.batch=32", "--train.images=96")
 
 
 def recipe_of(path, data, *overrides):
-    return loads(f'extends = "{path}"', "small", (f'--data.path="{data}/digits"', *SMALL, *overrides))
+    recipe = load(path)
+    folder = data / Path(recipe.data.path).name
+    bank = [f'--memory.bank.path="{folder}/bank"'] if "bank" in recipe.memory else []
+    return load(path, [f'--data.path="{folder}"', *bank, *SMALL, *overrides])
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
