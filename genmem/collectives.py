@@ -44,13 +44,27 @@ def gather_with_gradient(rows: Tensor) -> Tensor:
     return gathered
 
 
-def mean(value: Tensor) -> Tensor:
-    """The mean over ranks, without gradient."""
+def add(value: Tensor) -> Tensor:
+    """The sum over ranks, without gradient."""
     if world_size() == 1:
         return value
-    total = value.detach().clone()
+    total = value.detach().clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total)
-    return total / world_size()
+    return total
+
+
+def highest(value: Tensor) -> Tensor:
+    """The largest over ranks, element by element, without gradient."""
+    if world_size() == 1:
+        return value
+    largest = value.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest
+
+
+def mean(value: Tensor) -> Tensor:
+    """The mean over ranks, without gradient."""
+    return value if world_size() == 1 else add(value) / world_size()
 
 
 def any_rank(flag: Tensor) -> Tensor:

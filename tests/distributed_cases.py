@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from attention_parts import asking, pieces, tagged, unit
 from running import STRESS, small_recipe, tensors_of, trainer_of
 from safetensors.torch import save_file
 
 from genmem import collectives
+from genmem.attention import Chunk, log_sum_exp
 from genmem.building import shapes_of
+from genmem.contracts import Hide, Metric
 from genmem.sampling.gallery import generate
 from genmem.sampling.generator import generator_of
 from genmem.training.launch import process_group
@@ -65,6 +68,46 @@ def gather_gradients(out: Path) -> None:
 def pairwise(rows: torch.Tensor) -> torch.Tensor:
     """A loss that couples all rows."""
     return (rows @ rows.T).exp().mean().log()
+
+
+SHARDS = {2: (0, 37, 50), 4: (0, 30, 30, 49, 50)}
+"""Where each rank's rows end; with 4 ranks one has none."""
+
+
+def attend_sharded(out: Path) -> None:
+    """Every rank attends to rows of which it holds a part; value, gradient and count of its queries."""
+    with process_group(torch.device("cpu")):
+        rank, world = collectives.rank(), collectives.world_size()
+        results: dict[str, torch.Tensor] = {}
+        for name, (q, hide, metric) in sharded_problems().items():
+            own = slice(rank * len(q) // world, (rank + 1) * len(q) // world)
+            mine = q[own].clone().requires_grad_()
+            rows = Chunk(*(field[slice(*SHARDS[world][rank : rank + 2])] for field in tagged(unit(50))))
+            chunks = pieces(rows, 7)  # none at all on a rank that has no rows yet
+            found = log_sum_exp(mine, chunks, 5.0, part_of(hide, own), metric, sharded=True)
+            (gradient,) = torch.autograd.grad(found.lse_B.square().sum(), mine)
+            parts = {"lse": found.lse_B.detach(), "count": found.count_B, "gradient": gradient}
+            results |= {f"{name}/{key}": collectives.gather(part) for key, part in parts.items()}
+        save_file(results, out / f"{rank}.safetensors")
+
+
+def sharded_problems() -> dict[str, tuple[torch.Tensor, Hide, Metric]]:
+    """Queries, what is hidden from them, and the metric."""
+    q = unit(8, seed=1, dtype=torch.float64)
+    all_hidden = Hide(t_B=torch.full((8,), 9.0), window=1.0)
+    asked = Hide(*(torch.cat([part, part[:2]]) for part in asking()[:3]), window=0.5)
+    return {
+        "plain": (q, Hide(), "dot"),
+        "far": (q + 100 * torch.arange(8)[:, None], Hide(), "dot"),
+        "masked": (q, asked, "dot"),
+        "distances": (q, asked, "l2"),
+        "nothing": (q, all_hidden, "l2"),
+    }
+
+
+def part_of(hide: Hide, own: slice) -> Hide:
+    """What is hidden from some of the queries."""
+    return Hide(*(None if part is None else part[own] for part in hide[:3]), window=hide.window)
 
 
 def _keep_own_slot_live(rows: torch.Tensor) -> torch.Tensor:

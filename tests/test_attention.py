@@ -7,77 +7,116 @@ Shapes: B queries, E width, N rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import scipy.special
 import torch
 import torch.nn.functional as F
+from attention_parts import (
+    HIDES,
+    METRICS,
+    WAYS,
+    B,
+    E,
+    N,
+    asking,
+    chunked,
+    define,
+    go,
+    hidden,
+    pieces,
+    tagged,
+    unit,
+)
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from genmem import attention
-from genmem.attention import Chunk, closest, log_sum_exp
-
-B, N, E = 6, 50, 8
+from genmem.attention import closest, log_sum_exp
+from genmem.contracts import Hide, Metric
 
 
-@pytest.fixture(params=["on the host", "as on an accelerator"], autouse=True)
-def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to leave rows out are tested by everything here."""
-    monkeypatch.setattr(attention, "_on_host", lambda tensor: request.param == "on the host")
-    return str(request.param)
+@pytest.fixture(params=WAYS, autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every way to take a chunk is tested by everything here; flex attention has a file of its own."""
+    go(request.param, monkeypatch)
 
 
-def unit(count: int, width: int = E, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Unit vectors, uniform on the sphere."""
-    source = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(count, width, generator=source, dtype=torch.float64), dim=1).to(dtype)
-
-
-def chunked(
-    keys: Tensor, size: int, ids: Tensor | None = None, valid: Tensor | None = None
-) -> Iterator[Chunk]:
-    """Rows in chunks of `size`."""
-    for start in range(0, len(keys), size):
-        part = slice(start, start + size)
-        yield Chunk(keys[part], None if ids is None else ids[part], None if valid is None else valid[part])
-
-
-def dense(q: Tensor, keys: Tensor, scale: float, hidden: Tensor) -> Tensor:
-    """The definition, in float64, query by query."""
-    logits = scale * q.double() @ keys.double().T
-    rows = [torch.logsumexp(line[~gone], 0) for line, gone in zip(logits, hidden, strict=True)]
-    return torch.stack(rows)
-
-
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("by", HIDES)
 @pytest.mark.parametrize("size", [1, 7, N, N + 9])
-@pytest.mark.parametrize("masked", [False, True])
-def test_value_and_gradient_equal_the_definition(size: int, masked: bool) -> None:
+def test_value_and_gradient_equal_the_definition(size: int, by: str, metric: Metric) -> None:
     """[11]"""
-    q, keys = unit(B, seed=1, dtype=torch.float64).requires_grad_(), unit(N, dtype=torch.float64)
-    ids, own = torch.arange(N) % 20, torch.tensor([3, 7, 7, 19, 100, 0])
-    valid = torch.arange(N) % 9 != 4
-    hidden = (own[:, None] == ids) | ~valid if masked else torch.zeros(B, N, dtype=torch.bool)
-    expected = dense(q, keys, 5.0, hidden)
+    q, rows = unit(B, seed=1, dtype=torch.float64).requires_grad_(), tagged(unit(N, dtype=torch.float64))
+    gone = hidden(rows, HIDES[by], B)
+    expected = define(q, rows.keys_NE, 5.0, gone, metric)
     (gradient,) = torch.autograd.grad(expected.square().sum(), q)
 
-    chunks = chunked(keys, size, ids, valid) if masked else chunked(keys, size)
-    lse, count = log_sum_exp(q, chunks, 5.0, own if masked else None)
+    lse, count = log_sum_exp(q, pieces(rows, size), 5.0, HIDES[by], metric)
     (found,) = torch.autograd.grad(lse.square().sum(), q)
     torch.testing.assert_close(lse, expected, rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(found, gradient, rtol=1e-12, atol=1e-12)
-    assert torch.equal(count.long(), (~hidden).sum(1))
+    assert torch.equal(count.long(), (~gone).sum(1))
 
 
-def test_gradcheck() -> None:
+@pytest.mark.parametrize("metric", METRICS)
+def test_gradcheck(metric: Metric) -> None:
     """[11]"""
-    keys, ids = unit(9, dtype=torch.float64), torch.arange(9)
+    rows, hide = tagged(unit(9, dtype=torch.float64)), Hide(*(part[:3] for part in asking()[:3]), window=0.4)
     q = unit(3, seed=1, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda q: log_sum_exp(q, chunked(keys, 4, ids), 3.0, ids[:3]).lse_B, q)
+    assert torch.autograd.gradcheck(lambda q: log_sum_exp(q, pieces(rows, 4), 3.0, hide, metric).lse_B, q)
+
+
+def test_the_wrong_variants_differ() -> None:
+    """A query's own row left in; and taken out by subtraction, which has no digits left at τ = 0.05."""
+    keys = unit(N, 64, seed=1)
+    q, ids = keys[:B].clone(), torch.arange(N)
+    expected = define(q, keys, 20.0, ids[:B, None] == ids).float()
+    every = log_sum_exp(q, chunked(keys, 16, ids), 20.0).lse_B
+    found = log_sum_exp(q, chunked(keys, 16, ids), 20.0, Hide(ids[:B])).lse_B
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert bool((every > found).all()) and float((every - found).max()) > 1
+    subtracted = (every.exp() - torch.tensor(20.0).exp()).log()
+    assert not torch.allclose(subtracted, expected, rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_distances_survive_an_offset(offset: float) -> None:
+    """Queries and rows far from the origin, near each other: the plain expansion loses every digit."""
+    q, keys = unit(B, seed=1), unit(N)
+    shifted, rows = q + offset, keys + offset
+    expected = define(shifted, rows, 5.0, torch.zeros(B, N, dtype=torch.bool), "l2").float()
+    found = log_sum_exp(shifted.requires_grad_(), chunked(rows, 16), 5.0, metric="l2").lse_B
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    (gradient,) = torch.autograd.grad(found.sum(), shifted)
+    torch.testing.assert_close(gradient, _l2_gradient(shifted, rows), rtol=1e-4, atol=1e-4)
+    expanded = 2 * shifted @ rows.T - rows.square().sum(1) - shifted.square().sum(1)[:, None]
+    lost = float((torch.logsumexp(5.0 * expanded, 1) - expected).detach().abs().max())
+    assert lost > 0.1 if offset else lost < 1e-4
+
+
+def _l2_gradient(q: Tensor, rows: Tensor) -> Tensor:
+    at = q.detach().double().requires_grad_()
+    value = define(at, rows, 5.0, torch.zeros(B, N, dtype=torch.bool), "l2")
+    return torch.autograd.grad(value.sum(), at)[0].float()
+
+
+def test_l2_is_cosine_at_half_the_temperature() -> None:
+    """[14] On unit vectors ℓ2(τ) = cos(τ/2) - 2/τ."""
+    q, keys = unit(B, seed=1, dtype=torch.float64), unit(N, dtype=torch.float64)
+    distance = log_sum_exp(q, chunked(keys, 16), 5.0, metric="l2").lse_B
+    cosine = log_sum_exp(q, chunked(keys, 16), 10.0).lse_B
+    torch.testing.assert_close(distance, cosine - 10.0, rtol=1e-12, atol=1e-12)
+
+
+def test_what_rows_do_not_know_cannot_hide_them() -> None:
+    """Classes and times are refused by name; rows without sample numbers are hidden from nobody."""
+    q, keys = unit(B), unit(N)
+    with pytest.raises(ValueError, match="cannot be hidden by class: this memory does not know the class"):
+        log_sum_exp(q, chunked(keys, 16), 5.0, Hide(label_B=torch.zeros(B).long()))
+    with pytest.raises(ValueError, match="cannot be hidden by time"):
+        log_sum_exp(q, chunked(keys, 16), 5.0, Hide(t_B=torch.zeros(B)))
+    assert (
+        log_sum_exp(q, chunked(keys, 16), 5.0, asking()._replace(label_B=None, t_B=None)).count_B == N
+    ).all()
 
 
 def test_gradient_is_attention_with_the_keys_as_values() -> None:
@@ -92,11 +131,12 @@ def test_gradient_is_attention_with_the_keys_as_values() -> None:
 def test_no_row_counts(why: str) -> None:
     """[5] Value 0, count 0, gradient 0, all finite, the graph intact, whatever the rows hold."""
     q, keys = unit(B, seed=1).requires_grad_(), torch.full((N, E), torch.nan)
+    metric: Metric = "l2" if why == "every row is the query's own" else "dot"
     if why == "no row is valid":
         chunks = chunked(keys, 16, None, torch.zeros(N, dtype=torch.bool))
     else:
         chunks = chunked(unit(N), 16, torch.full((N,), 4))
-    lse, count = log_sum_exp(q, chunks, 5.0, torch.full((B,), 4))
+    lse, count = log_sum_exp(q, chunks, 5.0, Hide(torch.full((B,), 4)), metric)
     lse.sum().backward()
     assert torch.equal(lse, torch.zeros(B)) and torch.equal(count, torch.zeros(B))
     assert q.grad is not None and torch.equal(q.grad, torch.zeros(B, E))
@@ -112,7 +152,7 @@ def test_rows_that_are_not_valid_are_never_read() -> None:
         q.grad = None
         lse = log_sum_exp(q, chunked(rows, 16, None, valid), 5.0).lse_B
         lse.sum().backward()
-        torch.testing.assert_close(lse, dense(q, keys, 5.0, (~valid).expand(B, N)).float())
+        torch.testing.assert_close(lse, define(q, keys, 5.0, (~valid).expand(B, N)).float())
         assert q.grad is not None and bool(q.grad.isfinite().all())
     weight = torch.softmax((q @ poisoned.T).masked_fill(~valid, -torch.inf), 1)
     assert bool((weight @ poisoned).isnan().any())  # the wrong variant
@@ -175,70 +215,3 @@ def test_fp32_under_autocast() -> None:
         values, _ = closest(q, chunked(keys, 16), 3)
     assert torch.equal(cast, plain) and halved.dtype == values.dtype == torch.float32
     assert torch.equal(values, closest(q, chunked(keys, 16), 3)[0])
-
-
-class Largest(TorchDispatchMode):
-    """Elements of the largest tensor any operation gives."""
-
-    elements: int = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self.elements = max(self.elements, leaf.numel())
-        return out
-
-
-def test_one_pass_keeps_a_batch_by_width_tensor_and_no_batch_by_rows_tensor() -> None:
-    """[31] The backward saves (B, E); nothing of B x rows elements ever exists."""
-    rows, size = 4096, 64
-    q, keys, ids = unit(32, seed=1).requires_grad_(), unit(rows), torch.arange(rows)
-    valid = ids >= 0
-    saved: list[int] = []
-
-    def remember(tensor: Tensor) -> Tensor:
-        saved.append(tensor.numel())
-        return tensor
-
-    def run(plain: bool) -> int:
-        saved.clear()
-        with Largest() as largest, saved_tensors_hooks(remember, lambda tensor: tensor):
-            if plain:
-                loss = torch.logsumexp((q @ keys.T).masked_fill(ids[:32, None] == ids, -torch.inf), 1)
-            else:
-                loss = log_sum_exp(q, chunked(keys, size, ids, valid), 5.0, ids[:32]).lse_B
-            loss.sum().backward()
-        return int(largest.elements)
-
-    assert run(plain=False) <= 32 * size and saved == [32 * E]
-    assert run(plain=True) >= 32 * rows and max(saved) >= 32 * rows  # the wrong variant
-
-
-def test_rows_are_read_once() -> None:
-    """An iterator that can be read only once is enough, backward included."""
-    read = 0
-
-    def once() -> Iterator[Chunk]:
-        nonlocal read
-        for chunk in chunked(unit(N), 16):
-            read += len(chunk.keys_NE)
-            yield chunk
-
-    q = unit(B, seed=1).requires_grad_()
-    log_sum_exp(q, once(), 5.0).lse_B.sum().backward()
-    assert read == N
-
-
-def test_closest_rows() -> None:
-    """Numbers and products of a full sort; what is missing is -inf with number -1."""
-    q, keys = unit(B, seed=1), unit(N)
-    values, numbers = closest(q, chunked(keys, 7), 5)
-    products = q @ keys.T
-    torch.testing.assert_close(values, products.sort(1, descending=True).values[:, :5])
-    torch.testing.assert_close(products.gather(1, numbers), values)
-    valid = torch.arange(N) == 30
-    values, numbers = closest(q, chunked(torch.where(valid[:, None], keys, torch.nan), 7, None, valid), 2)
-    assert numbers.tolist() == [[30, -1]] * B and bool((values[:, 1] == -torch.inf).all())
-    with pytest.raises(ValueError, match="51 closest rows of a memory that has 50"):
-        closest(q, chunked(keys, 7), N + 1)

@@ -90,7 +90,7 @@ def result() -> Iterator[dict[str, Any]]:
     """The benchmark's own object, tiny."""
     run = CliRunner().invoke(
         bench,
-        ["negatives", "--rows", "512,12288", "--width", "16", "--batch", "8", "--rounds", "2", "--json"],
+        ["negatives", "--rows", "512,49152", "--width", "4", "--batch", "64", "--rounds", "2", "--json"],
     )
     assert run.exit_code == 0, run.output
     yield json.loads(run.stdout)
@@ -98,16 +98,16 @@ def result() -> Iterator[dict[str, Any]]:
 
 def test_json_is_one_object(result: dict[str, Any]) -> None:
     """Seconds and bytes as numbers, one entry for each size; no memory that grows with the rows."""
-    assert result["benchmark"] == "negatives" and [size["rows"] for size in result["sizes"]] == [512, 12288]
+    assert result["benchmark"] == "negatives" and [size["rows"] for size in result["sizes"]] == [512, 49152]
     for size in result["sizes"]:
         assert all(isinstance(size[key], float) for key in ("seconds", "compared_seconds", "ratio", "spread"))
         assert all(
             isinstance(size[key], int) for key in ("extra_bytes", "compared_extra_bytes", "bank_bytes")
         )
         assert size["ratio"] == pytest.approx(size["compared_seconds"] / size["seconds"])
-        assert size["bank_bytes"] == size["rows"] * (16 * 4 + 8)
-        assert size["compared_extra_bytes"] >= 8 * size["rows"] * 4
-    assert result["sizes"][1]["extra_bytes"] < 3 * 4096 * (8 + 16) * 4
+        assert size["bank_bytes"] == size["rows"] * (4 * 4 + 8)
+        assert size["compared_extra_bytes"] >= 64 * size["rows"] * 4
+    assert result["sizes"][1]["extra_bytes"] < 64 * 16_384 * 4  # not even one chunk's products
 
 
 def test_the_table_is_for_people() -> None:
@@ -147,3 +147,18 @@ def test_the_step_benchmark_tells_every_part(data: Path) -> None:
     assert min(parts) > 0 and said["batch"] == 16
     assert said["images_per_s"] == pytest.approx(16 / sum(parts))
     assert said["flops_per_s"] > 0 and said["ceiling_flops_per_s"] > 0
+
+
+def test_the_overhead_benchmark_compares_with_the_first(data: Path) -> None:
+    """A step of every recipe, each divided by the first one's."""
+    small = ["--backbone.depth=3", "--backbone.width=32", "--train.batch=16", f'--data.path="{data}/digits"']
+    recipes = ["digits/label", "digits/dispersive", "digits/layersync"]
+    options = ["--rounds", "1", "--steps", "2", "--json"]
+    done = CliRunner().invoke(bench, ["overhead", *recipes, *small, *options])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.output)["recipes"]
+    assert [row["recipe"] for row in rows] == ["label", "dispersive", "layersync"]
+    assert rows[0]["ratio"] == 1
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["seconds"] / rows[0]["seconds"])
+        assert row["images_per_s"] == pytest.approx(16 / row["seconds"])

@@ -63,7 +63,16 @@ SETTINGS: dict[tuple[str, str], list[dict[str, Any]]] = {
         {"form": "covariance", "positive": "restricted", "tap": 1},
     ],
     ("objective", "repulsor"): [
-        {"memory": "negatives", "tap": 2, "head": head, "min_fill": 1} for head in ("mlp", "linear", "jl")
+        {"memory": "negatives", "tap": 2, "min_fill": 1, **settings}
+        for settings in (
+            {"head": "mlp"},
+            {"head": "linear"},
+            {"head": "jl"},
+            {"metric": "l2", "reduction": "global"},
+            {"pool": "flatten-jl", "head": "jl"},
+            {"keys": "ema", "positive": "ema"},
+            {"hide_class": True, "window": 0.5},
+        )
     ],
     ("objective", "repa"): [
         {"encoders": ["patches"], "tap": 1},
@@ -72,7 +81,11 @@ SETTINGS: dict[tuple[str, str], list[dict[str, Any]]] = {
     ("objective", "layersync"): [{"tap": 1, "target": 3}],
     ("objective", "contrastive-flow"): [{}, {"group": "global", "other_class": True}],
     ("objective", "direction"): [{}, {"over": "sample"}],
-    ("memory", "queue"): [{"rows": 64, "width": 8}, {"rows": 64, "width": 8, "dtype": "fp32"}],
+    ("memory", "queue"): [
+        {"rows": 64, "width": 8},
+        {"rows": 64, "width": 8, "dtype": "fp32"},
+        {"rows": 64, "width": 8, "max_age": 32, "shard": True},
+    ],
     ("sampler", "euler"): [{"steps": 25}],
     ("sampler", "heun"): [{"steps": 10}],
     ("sampler", "rk4"): [{"steps": 5}],

@@ -10,24 +10,24 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from genmem.contracts import Ability, Attended, MemoryStore
+from genmem.contracts import Ability, Attended, Hide, MemoryStore, Metric, Tags
 from genmem.draws import Draws
-
-BATCH = 5
+from genmem.testing.attending import BATCH, check_attend, unit_rows, written
 
 
 class ListMemory(MemoryStore):
     """Rows in one tensor, everything by brute force: for tests of what uses a memory."""
 
-    abilities: ClassVar[frozenset[Ability]] = frozenset({"attend", "nearest", "write"})
+    abilities: ClassVar[frozenset[Ability]] = frozenset({"attend", "nearest", "write", "labels", "times"})
 
     def __init__(self, rows_NE: Tensor, ids_N: Tensor | None = None) -> None:
-        """Hold these rows; ids count from 0 if absent."""
+        """Hold these rows, of no class, at time 0; ids count from 0 if absent."""
         self.rows_NE = rows_NE
         self.ids_N = torch.arange(len(rows_NE)) if ids_N is None else ids_N
-        self.staged: list[tuple[Tensor, Tensor]] = []
+        self.label_N = torch.full_like(self.ids_N, -1)
+        self.t_N = torch.zeros(len(rows_NE), device=rows_NE.device)
+        self.staged: list[tuple[Tensor, Tags]] = []
 
     @property
     def width(self) -> int:
@@ -40,31 +40,52 @@ class ListMemory(MemoryStore):
         return len(self.rows_NE)
 
     def to(self, device: torch.device) -> None:
-        """Move rows and ids."""
+        """Move rows and what is known of them."""
         self.rows_NE, self.ids_N = self.rows_NE.to(device), self.ids_N.to(device)
+        self.label_N, self.t_N = self.label_N.to(device), self.t_N.to(device)
 
-    def attend(self, q_BE: Tensor, scale: float, ids_B: Tensor | None = None) -> Attended:
+    def attend(
+        self, q_BE: Tensor, scale: float, hide: Hide | None = None, metric: Metric = "dot"
+    ) -> Attended:
         """The dense form."""
-        logits = scale * q_BE.float() @ self.rows_NE.float().T
-        masked = torch.zeros_like(logits, dtype=torch.bool) if ids_B is None else ids_B[:, None] == self.ids_N
+        q_BE, rows_NE = q_BE.float(), self.rows_NE.float()
+        if metric == "dot":
+            logits = scale * q_BE @ rows_NE.T
+        else:
+            logits = -scale * (q_BE[:, None] - rows_NE).square().sum(2)
+        masked = self._hidden(hide or Hide(), torch.zeros_like(logits, dtype=torch.bool))
         count = (~masked).sum(1).float()
         lse = torch.logsumexp(logits.masked_fill(masked, -torch.inf), 1)
         return Attended(torch.where(count > 0, lse, torch.zeros_like(lse)), count)
+
+    def _hidden(self, hide: Hide, hidden_BN: Tensor) -> Tensor:
+        if hide.ids_B is not None:
+            hidden_BN = hidden_BN | (hide.ids_B[:, None] == self.ids_N)
+        if hide.label_B is not None:
+            hidden_BN = hidden_BN | (hide.label_B[:, None] == self.label_N) & (self.label_N >= 0)
+        if hide.t_B is not None:
+            hidden_BN = hidden_BN | ((hide.t_B[:, None] - self.t_N).abs() >= hide.window)
+        return hidden_BN
 
     def nearest(self, q_BE: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """By a full product."""
         values, numbers = (q_BE @ self.rows_NE.T).topk(k)
         return values, numbers
 
-    def stage(self, rows_BE: Tensor, ids_B: Tensor) -> None:
+    def stage(self, rows_BE: Tensor, tags: Tags) -> None:
         """Keep a copy."""
-        self.staged.append((rows_BE.detach().clone(), ids_B.clone()))
+        label_B = torch.full_like(tags.ids_B, -1) if tags.label_B is None else tags.label_B.clone()
+        t_B = torch.zeros(len(rows_BE), device=rows_BE.device) if tags.t_B is None else tags.t_B.clone()
+        self.staged.append((rows_BE.detach().clone(), Tags(tags.ids_B.clone(), label_B, t_B)))
 
     def commit(self, keep: Tensor) -> None:
         """Append what was staged."""
-        if bool(keep):
-            self.rows_NE = torch.cat([self.rows_NE, *(rows for rows, _ in self.staged)])
-            self.ids_N = torch.cat([self.ids_N, *(ids for _, ids in self.staged)])
+        for rows_BE, tags in self.staged if bool(keep) else []:
+            self.rows_NE = torch.cat([self.rows_NE, rows_BE])
+            self.ids_N = torch.cat([self.ids_N, tags.ids_B])
+            assert tags.label_B is not None and tags.t_B is not None
+            self.label_N = torch.cat([self.label_N, tags.label_B])
+            self.t_N = torch.cat([self.t_N, tags.t_B])
         self.discard()
 
     def discard(self) -> None:
@@ -72,14 +93,15 @@ class ListMemory(MemoryStore):
         self.staged = []
 
     def state(self) -> dict[str, Tensor]:
-        """Rows and ids."""
-        return {"rows": self.rows_NE, "ids": self.ids_N}
+        """Rows and what is known of them."""
+        return {"rows": self.rows_NE, "ids": self.ids_N, "label": self.label_N, "t": self.t_N}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take up rows and ids."""
+        """Take up rows and what is known of them."""
         if state["rows"].shape[1] != self.width:
             raise ValueError(f"the state has width {state['rows'].shape[1]}, this memory {self.width}")
         self.rows_NE, self.ids_N = state["rows"], state["ids"]
+        self.label_N, self.t_N = state["label"], state["t"]
 
 
 def check_memory(store: MemoryStore, *, tolerance: float = 2e-2) -> None:
@@ -97,9 +119,9 @@ def check_memory(store: MemoryStore, *, tolerance: float = 2e-2) -> None:
     if "write" in store.abilities:
         _check_write(store, tolerance)
     if "attend" in store.abilities:
-        _check_attend(store)
+        check_attend(store, tolerance)
     if "nearest" in store.abilities:
-        values, numbers = store.nearest(_unit(store, 9), 1)
+        values, numbers = store.nearest(unit_rows(store, 9), 1)
         assert tuple(values.shape) == tuple(numbers.shape) == (BATCH, 1), "nearest must give (B, k) twice"
     if "condition" in store.abilities:
         _check_condition(store)
@@ -109,23 +131,18 @@ def check_memory(store: MemoryStore, *, tolerance: float = 2e-2) -> None:
         assert torch.equal(value, state[key]), f"state {key!r} does not round-trip"
 
 
-def _unit(store: MemoryStore, seed: int, count: int = BATCH) -> Tensor:
-    rows = torch.randn(count, store.width, generator=torch.Generator().manual_seed(seed))
-    return F.normalize(rows, dim=1)
-
-
 def _check_write(store: MemoryStore, tolerance: float) -> None:
-    rows, ids = _unit(store, 3), torch.arange(1000, 1000 + BATCH)
+    rows, tags = written(store)
     yes, no = torch.tensor(True), torch.tensor(False)
     before = store.state()
-    store.stage(rows, ids)
+    store.stage(rows, tags)
     _same(before, store.state(), "stage must change nothing before commit")
     store.commit(no)
     _same(before, store.state(), "commit(False) must forget what was staged")
     store.commit(yes)
     _same(before, store.state(), "a second commit must find nothing staged")
     mutated = rows.clone()
-    store.stage(mutated, ids)
+    store.stage(mutated, tags)
     mutated.fill_(torch.nan)
     store.commit(yes)
     if "nearest" in store.abilities:
@@ -133,24 +150,6 @@ def _check_write(store: MemoryStore, tolerance: float) -> None:
         assert torch.allclose(values[:, 0].float(), torch.ones(BATCH), atol=tolerance), (
             "a written row must be found again"
         )
-
-
-def _check_attend(store: MemoryStore) -> None:
-    q = _unit(store, 4).requires_grad_()
-    attended = store.attend(q, 5.0)
-    assert attended.lse_B.dtype == torch.float32, "log-sum-exp must be fp32"
-    assert tuple(attended.lse_B.shape) == (BATCH,) and bool(attended.lse_B.isfinite().all()), (
-        "lse_B must be (B,), finite"
-    )
-    (gradient,) = torch.autograd.grad(attended.lse_B.sum(), q)
-    direction = _unit(store, 5)
-    with torch.no_grad():
-        step = 1e-2
-        moved = store.attend(q + step * direction, 5.0).lse_B - store.attend(q - step * direction, 5.0).lse_B
-    expected = (gradient * direction).sum(1)
-    assert torch.allclose(moved / (2 * step), expected, atol=5e-2), (
-        "the gradient of attend is not its derivative"
-    )
 
 
 def _check_condition(store: MemoryStore) -> None:

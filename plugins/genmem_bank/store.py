@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genmem.attention import CHUNK_ROWS, Chunk, closest, log_sum_exp
-from genmem.contracts import Ability, Attended, Facts, MemoryStore
+from genmem.attention import Chunk, closest, log_sum_exp, rows_at_once
+from genmem.contracts import Ability, Attended, Facts, Hide, MemoryStore, Metric
 from genmem_bank.files import Basis, Card, map_rows, read_basis, read_card
+from genmem_bank.frame import frame_of
 from genmem_bank.masking import mask_rows
 from genmem_bank.tensors import widen
 
@@ -156,9 +157,23 @@ class SvdBank(MemoryStore):
 
     # attend, nearest -----------------------------------------------------------------------
 
-    def attend(self, q_BE: Tensor, scale: float, ids_B: Tensor | None = None) -> Attended:
-        """log-sum-exp over all rows, in rank-R space; a query's own sample is left out."""
-        return log_sum_exp(self._project(q_BE), self._chunks(), scale, ids_B)
+    def attend(
+        self, q_BE: Tensor, scale: float, hide: Hide | None = None, metric: Metric = "dot"
+    ) -> Attended:
+        """log-sum-exp over all rows, in rank-R space.
+
+        Raises:
+            ValueError: To hide by classes or times, of which the bank knows nothing.
+        """
+        with torch.autocast(q_BE.device.type, enabled=False):
+            q_BE = q_BE.float()
+            inside_BR = self._frame.project(q_BE)
+            found = log_sum_exp(inside_BR, self._chunks(), scale, hide, metric)
+            if metric == "dot":
+                return found
+            # Rows have no part outside the frame, so what a query has there is as far from all of them.
+            apart_B = (q_BE - self._frame.restore(inside_BR)).square().sum(1)
+            return Attended(found.lse_B - scale * apart_B * (found.count_B > 0), found.count_B)
 
     def nearest(self, q_BE: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Inner products (B, k) and numbers (B, k) of the k closest rows.
@@ -166,7 +181,7 @@ class SvdBank(MemoryStore):
         Raises:
             ValueError: k above the number of rows.
         """
-        return closest(self._project(q_BE), self._chunks(), k)
+        return closest(self._frame.project(q_BE), self._chunks(), k)
 
     # state ---------------------------------------------------------------------------------
 
@@ -199,27 +214,14 @@ class SvdBank(MemoryStore):
         self._mean_E, self._basis_ER, self._singular_R = (
             torch.from_numpy(array).to(device, torch.float32) for array in basis
         )
-
-    def _project(self, q_BE: Tensor) -> Tensor:
-        """(B, R + 1): [q B, q·μ], so that q·(c Bᵀ + μ) is its product with [c, 1]."""
-        with torch.autocast(q_BE.device.type, enabled=False):
-            q_BE = q_BE.float()
-            return torch.cat([q_BE @ self._basis_ER, (q_BE @ self._mean_E)[:, None]], 1)
+        self._frame = frame_of(basis, device)
 
     def _chunks(self) -> Iterator[Chunk]:
-        """[c, 1], divided by the row's norm where rows are unit, and sample numbers."""
+        """Coordinates of the rows, brought to unit norm where rows are, and sample numbers."""
         device = self._mean_E.device
-        for start in range(0, self.num_rows, CHUNK_ROWS):
-            stored_NR = widen(self._coefficients()[start : start + CHUNK_ROWS])
-            coefficient_NR = torch.from_numpy(stored_NR).to(device)
-            ids_N = torch.arange(start, start + len(coefficient_NR), device=device)
-            keys_NR = F.pad(coefficient_NR, (0, 1), value=1.0)
-            if self.config.normalise:
-                keys_NR = keys_NR / self._norms(coefficient_NR)[:, None]
-            yield Chunk(keys_NR, ids_N)
-
-    def _norms(self, coefficient_NR: Tensor) -> Tensor:
-        """‖c Bᵀ + μ‖ (N,) without the rows: BᵀB = Σ, since B = V Σ^½ with orthonormal V."""
-        inside_N = coefficient_NR.square() @ self._singular_R
-        across_N = coefficient_NR @ (self._mean_E @ self._basis_ER)
-        return (inside_N + 2 * across_N + self._mean_E.square().sum()).clamp_min(1e-24).sqrt()
+        size = rows_at_once(device)
+        for start in range(0, self.num_rows, size):
+            stored_NR = widen(self._coefficients()[start : start + size])
+            keys_NR = self._frame.place(torch.from_numpy(stored_NR).to(device))
+            ids_N = torch.arange(start, start + len(keys_NR), device=device)
+            yield Chunk(F.normalize(keys_NR, dim=1) if self.config.normalise else keys_NR, ids_N)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from genmem.cli.options import recipe_arguments
+from genmem.cli.options import recipe_arguments, recipes_arguments
 
 
 class Numbers(click.ParamType[tuple[int, ...]]):
@@ -124,3 +124,60 @@ def step(
         f"{result['flops_per_s'] / 1e9:,.1f} GFLOP/s, {share:.0%} of a matrix product's "
         f"{result['ceiling_flops_per_s'] / 1e9:,.1f}; the least of {rounds} steps"
     )
+
+
+@bench.command()
+@click.option("--samples", type=click.IntRange(64), default=20_000, show_default=True, help="In the set.")
+@click.option("--batch", type=click.IntRange(1), default=256, show_default=True, help="Samples in a batch.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Epochs that count.")
+@click.option("--shards", type=click.IntRange(1), default=1000, show_default=True, help="Of a set to open.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: rates, seconds, bytes.")
+def data(samples: int, batch: int, rounds: int, shards: int, as_json: bool) -> None:
+    """The trainer's batches beside webdataset's, and beside arrays in mapped memory."""
+    from genmem_bench.data import run
+
+    result = run(samples, batch, rounds, shards)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    for name, key in (("trainer's", ""), ("webdataset", "webdataset_"), ("mapped arrays", "memmap_")):
+        click.echo(f"{name:>14} {result[f'{key}samples_per_s']:12,.0f} samples/s")
+    growth = (result["anon_bytes_growth"] or 0) / 2**20
+    click.echo(
+        f"{result['webdataset_ratio']:.1f}× webdataset, {result['memmap_share']:.1%} of mapped arrays; an "
+        f"epoch leaves {growth:.1f} MiB behind; {shards:,} shards open in {result['startup_s']:.2f} s; "
+        f"the least of {rounds} rounds run in turn"
+    )
+
+
+@bench.command()
+@recipes_arguments
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds that count.")
+@click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Steps in a round.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: seconds and ratios.")
+def overhead(
+    recipes: tuple[str, ...],
+    overrides: tuple[str, ...],
+    plugins: tuple[Path, ...],
+    rounds: int,
+    steps: int,
+    as_json: bool,
+) -> None:
+    """What training steps of recipes cost beside those of the first one.
+
+    \b
+    Examples:
+      genmem bench overhead digits/label digits/dispersive digits/repulsor
+    """
+    from genmem_bench.overhead import run
+
+    result = run(recipes, overrides, plugins, rounds, steps)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    for row in result["recipes"]:
+        click.echo(
+            f"{row['recipe']:<24}{row['seconds'] * 1e3:9.2f} ms +{row['spread']:.0%}"
+            f"{row['ratio']:7.3f} × {row['images_per_s']:10,.0f} images/s"
+        )
+    click.echo(f"least of {rounds} rounds of {steps} steps run in turn, + how far the median lies above it")

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genmem.attention import CHUNK_ROWS, Chunk, log_sum_exp
+from genmem.attention import Chunk, log_sum_exp, rows_at_once
+from genmem.contracts import Hide
 from genmem_bench.allocations import peak_bytes
 from genmem_bench.rounds import interleave, ratio
 from genmem_bench.straightforward import log_mean_exp
@@ -41,13 +42,14 @@ def pose(rows: int, width: int, batch: int, device: torch.device) -> Problem:
 
 def one_pass(problem: Problem) -> tuple[Tensor, Tensor]:
     """Loss and gradient by genmem's single pass."""
+    size = rows_at_once(problem.q_BE.device)
 
     def chunks() -> Iterator[Chunk]:
-        for start in range(0, len(problem.bank_NE), CHUNK_ROWS):
-            part = slice(start, start + CHUNK_ROWS)
+        for start in range(0, len(problem.bank_NE), size):
+            part = slice(start, start + size)
             yield Chunk(problem.bank_NE[part], problem.bank_ids_N[part], problem.bank_ids_N[part] >= 0)
 
-    loss = log_sum_exp(problem.q_BE, chunks(), 1 / TEMPERATURE, problem.ids_B).lse_B.mean()
+    loss = log_sum_exp(problem.q_BE, chunks(), 1 / TEMPERATURE, Hide(problem.ids_B)).lse_B.mean()
     (gradient,) = torch.autograd.grad(loss, problem.q_BE)
     return loss.detach(), gradient
 

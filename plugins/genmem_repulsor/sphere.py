@@ -1,8 +1,18 @@
-"""What the repulsion can reach: closed forms on the unit sphere."""
+"""What the repulsion can reach: closed forms."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from genmem_repulsor import RepulsorConfig
+
+
+def floor_of(config: RepulsorConfig, width: int) -> float:
+    """The least value of either term: even spread on the sphere, or the anchor's -log B_ref."""
+    anchor = config.resolved_anchor
+    return uniform_floor(width, config.temperature) if anchor is None else -math.log(anchor)
 
 
 def uniform_floor(width: int, temperature: float) -> float:

@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import attrs
 import pytest
 import torch
+from repulsor_parts import config
 from torch import Tensor, nn
 
-from genmem.contracts import Facts, Prediction, Step
-from genmem.testing import example_step
+from genmem.contracts import Facts, Hide, Prediction, Step
+from genmem.testing.objective import example_step
 from genmem_repulsor import RepulsorConfig
 from genmem_repulsor.queue import Queue
-from genmem_repulsor.repulsor import repel_within
+from genmem_repulsor.terms import score_within
 
-BATCH, WIDTH, SAMPLES, AGE = 64, 32, 1024, 256
+BATCH, WIDTH, SAMPLES, AGE, EVERY = 64, 32, 1024, 256, 30
+SETTINGS = RepulsorConfig(
+    memory="queue", tap=1, temperature=0.5, w_bank=1.0, group=BATCH, head="linear", min_fill=1
+)
+FACTS = Facts(
+    sample_shape=(2, 4, 4), output_channels=2, batch=BATCH, memory_widths={"queue": WIDTH}, tap_widths={1: 64}
+)
 
 
-def run(w_batch: float, steps: int) -> tuple[float, float]:
-    """Train a small network on the repulsion alone; mean gap of the last half, and the true loss.
+class Found(NamedTuple):
+    """Of the last half of a run."""
 
-    The true loss is the same functional over the whole data set with fresh features.
-    """
+    lines: list[dict[str, float]]
+    """Means over EVERY steps each, as a log has them."""
+
+    true: float
+    """The same functional over the whole data set with fresh features."""
+
+
+def run(settings: RepulsorConfig, steps: int) -> Found:
+    """Train a small network on the repulsion alone."""
     torch.manual_seed(0)
-    config = RepulsorConfig(
-        memory="queue",
-        tap=1,
-        temperature=0.5,
-        w_batch=w_batch,
-        w_bank=1.0,
-        group=BATCH,
-        head="linear",
-        min_fill=1,
-    )
-    facts = Facts(
-        sample_shape=(2, 4, 4),
-        output_channels=2,
-        batch=BATCH,
-        memory_widths={"queue": WIDTH},
-        tap_widths={1: 64},
-    )
-    objective = config.build(facts)
+    objective = settings.build(FACTS)
     network = nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 64))
     data, queue, keep = torch.randn(SAMPLES, 16), Queue(AGE * BATCH, WIDTH), torch.tensor(True)
     optimizer = torch.optim.Adam([*network.parameters(), *objective.parameters()], lr=1e-3)
-    template, gaps = example_step(config, batch=BATCH), []
+    template, seen = example_step(SETTINGS, batch=BATCH), []
     for number in range(steps):
         ids = torch.randperm(SAMPLES)[:BATCH]
         value, metrics = objective(_step(template, network(data[ids]), ids, queue))
@@ -52,10 +51,15 @@ def run(w_batch: float, steps: int) -> tuple[float, float]:
         optimizer.step()
         queue.commit(keep)
         if number >= steps // 2:
-            gaps.append(metrics["gap"])
+            seen.append(metrics)
     with torch.no_grad():
         fresh = objective.queries(network(data)[:, None])  # type: ignore[operator]
-        return float(torch.stack(gaps).min()), float(repel_within(fresh[None], 0.5))
+        true = score_within(fresh[None], Hide(), 2.0, "dot")
+    lines = [
+        {name: float(torch.stack([m[name] for m in seen[start : start + EVERY]]).mean()) for name in seen[0]}
+        for start in range(0, len(seen), EVERY)
+    ]
+    return Found(lines, float((true.lse_B - true.count_B.log()).mean()))
 
 
 def _step(template: Step, hidden: Tensor, ids: Tensor, queue: Queue) -> Step:
@@ -68,9 +72,43 @@ def _step(template: Step, hidden: Tensor, ids: Tensor, queue: Queue) -> Step:
 
 
 @pytest.mark.slow
-def test_the_alarm_rings_for_the_queue_alone() -> None:
-    """[30] Below the floor, which one distribution cannot reach; the in-batch term prevents it."""
-    gap, true = run(w_batch=0.0, steps=900)
-    calm_gap, calm_true = run(w_batch=1.0, steps=900)
-    assert gap < -0.01 and calm_gap > -0.01
-    assert true > 2 * calm_true
+def test_trap_30_the_alarm_rings_for_the_queue_alone() -> None:
+    """Oracle 13: below the floor, which one distribution cannot reach; the in-batch term prevents it."""
+    alone = attrs.evolve(SETTINGS, w_batch=0.0)
+    chased, calm = run(alone, 900), run(SETTINGS, 900)
+    within = run(attrs.evolve(SETTINGS, w_bank=0.0), 900)
+    assert any("run from their own past" in (alone.warn(line) or "") for line in chased.lines)
+    assert not any(SETTINGS.warn(line) for line in calm.lines)
+    mean_query = [max(line["mean_query"] for line in found.lines) for found in (chased, calm)]
+    assert mean_query[0] > 2 * mean_query[1]
+    assert chased.true > 2 * calm.true
+    assert calm.true < 1.05 * within.true
+
+
+@pytest.mark.parametrize(
+    ("changes", "metrics", "line"),
+    [
+        ({}, {"gap": -0.03, "held": 10.0}, "L_bank lies 0.03 below its floor"),
+        ({}, {"gap": -0.02, "held": 10.0}, None),
+        ({}, {"gap": 0.5, "held": 1000.0}, None),
+        (
+            {"w_batch": 0.25},
+            {"gap": 0.5, "held": 65.0},
+            "w_batch = 0.25 is below w_bank = 0.5 with 65 global",
+        ),
+        ({"w_batch": 0.25}, {"gap": 0.5, "held": 64.0}, None),
+        # Where the floor is no bound, or nothing follows the queries.
+        ({"metric": "l2"}, {"gap": -0.1}, None),
+        ({"hide_class": True}, {"gap": -0.1}, None),
+        ({"window": 0.1}, {"gap": -0.1}, None),
+        ({"enqueue": False, "w_batch": 0.0}, {"gap": -0.1, "held": 1000.0}, None),
+        ({}, {}, None),
+    ],
+)
+def test_what_the_person_who_watches_is_told(
+    changes: dict[str, Any], metrics: dict[str, float], line: str | None
+) -> None:
+    """What is wrong and what to change; nothing where the floor is no bound."""
+    found = config(**changes).warn(metrics)
+    assert (found is None) == (line is None)
+    assert line is None or (found is not None and line in found and "raise w_batch" in found)

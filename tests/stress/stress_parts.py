@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from genmem import collectives
-from genmem.contracts import Attended, Coefficients, MemoryStore, Objective, Prediction, Regression, Times
+from genmem.attention import Chunk, log_sum_exp
+from genmem.contracts import Coefficients, Hide, MemoryStore, Objective, Prediction, Regression, Tags, Times
 from genmem.paths import AffinePath, spread
 
 
@@ -79,18 +80,12 @@ class Sharded(MemoryStore):
     def to(self, device):
         pass
 
-    def attend(self, q_BE, scale, ids_B=None):
+    def attend(self, q_BE, scale, hide=None, metric="dot"):
         """Every rank scores all queries on its rows; the shares are added up."""
-        q, ids = collectives.gather_with_gradient(q_BE), collectives.gather(ids_B)
-        logits = scale * q @ self.rows_NE.T
-        logits = logits.masked_fill(ids[:, None] == self.ids_N, -torch.inf)
-        total = _summed(logits.exp().sum(1))
-        count = _summed((ids[:, None] != self.ids_N).float().sum(1))
-        own = slice(collectives.rank() * len(q_BE), (collectives.rank() + 1) * len(q_BE))
-        return Attended(torch.where(count > 0, total.clamp_min(1e-30).log(), 0.0 * total)[own], count[own])
+        return log_sum_exp(q_BE, [Chunk(self.rows_NE, self.ids_N)], scale, hide, metric, sharded=True)
 
-    def stage(self, rows_BE, ids_B):
-        self.staged.append((rows_BE.detach().clone(), ids_B.clone()))
+    def stage(self, rows_BE, tags):
+        self.staged.append((rows_BE.detach().clone(), tags.ids_B.clone()))
 
     def commit(self, keep):
         staged, self.staged = self.staged, []
@@ -116,28 +111,6 @@ class Sharded(MemoryStore):
     def load_state(self, state):
         mine = slice(collectives.rank(), None, collectives.world_size())
         self.rows_NE, self.ids_N, self.total = state["rows"][mine], state["ids"][mine], state["total"]
-
-
-def _summed(values):
-    """Sum over ranks; its gradient goes to each rank's share once."""
-    if collectives.world_size() == 1:
-        return values
-    return _Summed.apply(values)
-
-
-class _Summed(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, values):
-        total = values.clone()
-        torch.distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx, gradient):
-        # Each rank uses its own slice of the sum, so the slices' gradients add up to the whole.
-        total = gradient.clone()
-        torch.distributed.all_reduce(total)
-        return total
 
 
 class SecondView(nn.Module):
@@ -179,9 +152,9 @@ class TwoMemories(nn.Module):
         hidden = step.prediction.hidden[self.tap]
         pooled = hidden.float().mean(1)
         q = F.normalize(self.head(pooled), dim=1)
-        attended = step.memories[self.config.writes].attend(q, 5.0, step.batch.index_B)
+        attended = step.memories[self.config.writes].attend(q, 5.0, Hide(step.batch.index_B))
         values, _ = step.memories[self.config.reads].nearest(F.normalize(self.look(pooled), dim=1), 1)
-        step.memories[self.config.writes].stage(q, step.batch.index_B)
+        step.memories[self.config.writes].stage(q, Tags(step.batch.index_B))
         return Objective(attended.lse_B.mean() - 0.1 * values.mean(), {"count": attended.count_B.mean()})
 
 

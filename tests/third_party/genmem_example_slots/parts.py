@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genmem.attention import Chunk, log_sum_exp
 from genmem.collectives import gather
-from genmem.contracts import Ability, Attended, MemoryStore, Objective, Step
+from genmem.contracts import Ability, Attended, Hide, MemoryStore, Metric, Objective, Step, Tags
 
 
 class Slots(MemoryStore):
@@ -41,18 +42,15 @@ class Slots(MemoryStore):
         """Move the slots."""
         self.rows_RE, self.ids_R = self.rows_RE.to(device), self.ids_R.to(device)
 
-    def attend(self, q_BE: Tensor, scale: float, ids_B: Tensor | None = None) -> Attended:
-        """Over the slots in use, but for the query's own."""
-        counts_BR = (self.ids_R >= 0).expand(len(q_BE), -1)
-        if ids_B is not None:
-            counts_BR = counts_BR & (ids_B[:, None] != self.ids_R)
-        logits_BR = (scale * q_BE.float() @ self.rows_RE.T).masked_fill(~counts_BR, -1e9)
-        count_B = counts_BR.sum(1).float()
-        return Attended(torch.where(count_B > 0, logits_BR.logsumexp(1), 0.0), count_B)
+    def attend(
+        self, q_BE: Tensor, scale: float, hide: Hide | None = None, metric: Metric = "dot"
+    ) -> Attended:
+        """Over the slots in use."""
+        return log_sum_exp(q_BE, [Chunk(self.rows_RE, self.ids_R, self.ids_R >= 0)], scale, hide, metric)
 
-    def stage(self, rows_BE: Tensor, ids_B: Tensor) -> None:
+    def stage(self, rows_BE: Tensor, tags: Tags) -> None:
         """Keep a copy until the step is over."""
-        self._staged.append((rows_BE.detach().float().clone(), ids_B.clone()))
+        self._staged.append((rows_BE.detach().float().clone(), tags.ids_B.clone()))
 
     def commit(self, keep: Tensor) -> None:
         """Write the rows of all ranks into their slots, if the step is kept."""
@@ -96,7 +94,7 @@ class Apart(nn.Module):
         memory = step.memories[self.memory]
         pooled_BD = step.prediction.hidden[self.tap].float().mean(1)
         row_BE = F.normalize(self.head(pooled_BD), dim=1)
-        found = memory.attend(row_BE, self.scale, step.batch.index_B)
-        memory.stage(row_BE, step.batch.index_B)
+        found = memory.attend(row_BE, self.scale, Hide(step.batch.index_B))
+        memory.stage(row_BE, Tags(step.batch.index_B))
         value = (found.lse_B - found.count_B.clamp(min=1).log()).mean()
         return Objective(value, {"others": found.count_B.mean()})

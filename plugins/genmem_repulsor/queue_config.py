@@ -1,0 +1,55 @@
+"""Settings of the queue. No torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import attrs
+
+from genmem.contracts import Ability, Facts, MemoryConfig
+
+if TYPE_CHECKING:
+    from genmem_repulsor.queue import Queue
+
+_above_0 = attrs.validators.gt(0)
+
+
+@attrs.frozen(kw_only=True)
+class QueueConfig(MemoryConfig):
+    """The newest rows that training wrote, first in, first out."""
+
+    abilities: ClassVar[frozenset[Ability]] = frozenset({"attend", "nearest", "write", "labels", "times"})
+
+    rows: int = attrs.field(validator=_above_0)
+    """Room for so many; need not be a multiple of the batch."""
+
+    width: int = attrs.field(validator=_above_0)
+    """Width of a row."""
+
+    dtype: Literal["bf16", "fp32"] = "bf16"
+    """How rows are stored; products are fp32 either way."""
+
+    max_age: int | None = attrs.field(default=None, validator=attrs.validators.optional(_above_0))
+    """Rows count until so many newer ones were written (a row is an image): as a shorter queue
+    would, but the older ones stay, for a later run that looks further back."""
+
+    shard: bool | Literal["auto"] = "auto"
+    """Every process holds all rows (false) or its share of them (true). "auto" shares out more than
+    64 MiB of rows. What the queue holds, and every number it gives, is the same."""
+
+    resume: Literal["restore", "refill"] = "restore"
+    """What a resumed run does with the saved rows: take them up, or start empty."""
+
+    def build(self, facts: Facts) -> Queue:
+        """An empty queue."""
+        from genmem_repulsor.queue import Queue
+
+        return Queue(
+            self.rows,
+            self.width,
+            self.dtype,
+            max_age=self.max_age,
+            shard=self.shard,
+            resume=self.resume,
+            batch=facts.batch,
+        )
