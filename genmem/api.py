@@ -20,11 +20,18 @@ from genmem.training import checkpoints
 from genmem.training.folder import RunFolder
 
 
-def load(path: str | Path, *, plugins: tuple[str | Path, ...] = (), device: str | None = None) -> Run:
+def load(
+    path: str | Path,
+    *,
+    overrides: tuple[str, ...] = (),
+    plugins: tuple[str | Path, ...] = (),
+    device: str | None = None,
+) -> Run:
     """Open a run folder.
 
     Args:
         path: The folder `genmem train` wrote.
+        overrides: Over its recipe, "--sampler.steps=50" say; the weights stay as they are.
         plugins: Un-packaged plugin files the run was made with; they are never run unasked.
         device: Instead of the recipe's.
 
@@ -32,20 +39,28 @@ def load(path: str | Path, *, plugins: tuple[str | Path, ...] = (), device: str 
         FileNotFoundError: No such run, or no checkpoint in it yet.
         genmem.recipe.RecipeError: Its recipe names what is not installed.
     """
-    return Run(Path(path), plugins=tuple(Path(file) for file in plugins), device=device)
+    files = tuple(Path(file) for file in plugins)
+    return Run(Path(path), overrides=overrides, plugins=files, device=device)
 
 
 class Run:
     """A trained, or partly trained, run."""
 
-    def __init__(self, path: Path, *, plugins: tuple[Path, ...] = (), device: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        overrides: tuple[str, ...] = (),
+        plugins: tuple[Path, ...] = (),
+        device: str | None = None,
+    ) -> None:
         """Read the recipe and find the newest checkpoint."""
         self.folder = RunFolder(path)
         if not self.folder.recipe.exists():
             raise FileNotFoundError(
                 f"{path} is no run folder: it has no recipe.toml (genmem train makes one)"
             )
-        self.recipe: Recipe = load_recipe(self.folder.recipe, plugins=plugins, run_plugins=False)
+        self.recipe: Recipe = load_recipe(self.folder.recipe, overrides, plugins, run_plugins=False)
         self.device = resolve(device or self.recipe.train.device)
         found = checkpoints.numbered(self.folder.checkpoints)
         if not found:

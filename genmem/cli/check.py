@@ -17,7 +17,8 @@ def command(
 ) -> None:
     """Find everything that is wrong with recipes, all at once, without running them.
 
-    Exits with 0 if all are right and with 1 if one is not.
+    Of a recipe with a [sweep] table, every run of the sweep is checked. Exits with 0 if all are right
+    and with 1 if one is not.
 
     \b
     Examples:
@@ -27,12 +28,14 @@ def command(
     """
     from genmem.host import load_catalog
     from genmem.recipe import RecipeError, load
+    from genmem.sweep.planning import plan
 
     catalog = load_catalog()
     failed = False
     for recipe in recipes:
         try:
-            load(recipe, overrides, plugins, catalog)
+            if load(recipe, overrides, plugins, catalog).sweep is not None:
+                plan(recipe, overrides, plugins)
         except RecipeError as error:
             failed = True
             for problem in error.problems:

@@ -6,25 +6,34 @@ from pathlib import Path
 
 import click
 
+from genmem.cli.options import run_arguments
+
 
 @click.command("evaluate", short_help="Score a run.")
-@click.argument("run", type=click.Path(path_type=Path))
+@run_arguments
 @click.option("--seed", type=int, help="Of noise and conditions; the recipe's if absent.")
 @click.option("--weights", help="An EMA's name, or \"online\"; the recipe's if absent.")
-@click.option(
-    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="An un-packaged plugin file."
-)
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON object.")
+@click.option("--out", type=click.Path(path_type=Path), help="Also write that object to a file.")
 def command(
-    run: Path, seed: int | None, weights: str | None, plugins: tuple[Path, ...], as_json: bool
+    run: str,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    weights: str | None,
+    plugins: tuple[Path, ...],
+    as_json: bool,
+    out: Path | None,
 ) -> None:
     """Score the newest checkpoint of a run, beside noise, a Gaussian and the floor.
+
+    Overrides may change how samples are made and scored: sampler, guidance and evaluate.
 
     \b
     Examples:
       genmem evaluate runs/quickstart
       genmem evaluate runs/quickstart --seed 1 --json
+      genmem evaluate runs/quickstart --sampler.steps=50
     """
     from genmem.scoring.session import evaluate
 
-    evaluate(run, seed=seed, weights=weights, plugins=plugins, as_json=as_json)
+    evaluate(Path(run), overrides, seed=seed, weights=weights, plugins=plugins, as_json=as_json, out=out)

@@ -31,6 +31,12 @@ def recipes_arguments(function: F) -> F:
     return plugin_option(_with_argument(function, RecipeArgument(["recipes"])))
 
 
+def run_arguments(function: F) -> F:
+    """The same for a run folder, whose recipe the overrides change: `run: str` in place of `recipe`."""
+    argument = RecipeArgument(["run"], wanted="a run folder is wanted")
+    return plugin_option(_with_argument(function, argument))
+
+
 def plugin_option(function: F) -> F:
     """Give a click command `--plugin FILE`, repeatable, as `plugins: tuple[Path, ...]`."""
     return click.option(
@@ -50,12 +56,18 @@ def _with_argument(function: F, argument: click.Argument) -> F:
 
 
 class RecipeArgument(click.Argument):
-    """RECIPE, or RECIPE..., which also takes the overrides out of the line."""
+    """RECIPE, RECIPE... or RUN, which also takes the overrides out of the line."""
 
-    def __init__(self, declarations: list[str]) -> None:
-        """Named "recipe" for one, "recipes" for several."""
+    def __init__(
+        self,
+        declarations: list[str],
+        wanted: str = "a recipe is wanted: a file, or the name of a shipped one",
+    ) -> None:
+        """Named "recipe" or "run" for one, "recipes" for several; `wanted` is said where there is none."""
         self.several = declarations == ["recipes"]
-        metavar = f"RECIPE{'...' if self.several else ''} [--TABLE.KEY=VALUE]..."
+        self.wanted = wanted
+        name = declarations[0].removesuffix("s").upper()
+        metavar = f"{name}{'...' if self.several else ''} [--TABLE.KEY=VALUE]..."
         super().__init__(declarations, nargs=-1, type=click.UNPROCESSED, metavar=metavar)
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
@@ -69,7 +81,8 @@ class RecipeArgument(click.Argument):
         Raises:
             click.UsageError: Another option, no recipe, or too many.
         """
-        words = [str(word) for word in value or ()]
+        # Where nothing was given, click says so in its own way, which differs by version.
+        words = [str(word) for word in value] if isinstance(value, tuple | list) else []
         options = [word for word in words if word.startswith("-") and word != "-"]
         recipes = tuple(word for word in words if word not in options)
         for option in options:
@@ -78,9 +91,9 @@ class RecipeArgument(click.Argument):
         if ctx.resilient_parsing:
             return recipes if self.several else ""
         if not recipes:
-            raise click.UsageError("a recipe is wanted: a file, or the name of a shipped one", ctx)
+            raise click.UsageError(self.wanted, ctx)
         if len(recipes) > 1 and not self.several:
-            raise click.UsageError(f"one recipe is wanted, got {len(recipes)}: {' '.join(recipes)}", ctx)
+            raise click.UsageError(f"one {self.name} is wanted, got {len(recipes)}: {' '.join(recipes)}", ctx)
         return recipes if self.several else recipes[0]
 
 

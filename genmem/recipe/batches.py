@@ -16,6 +16,11 @@ def check_batches(draft: Draft) -> Iterator[Fault]:
     if micro is not None and batch % micro:
         message = f"micro-batches of {micro} do not fill a batch of {batch}; {sizes(batch, 1, micro)}"
         yield Fault(("train", "micro_batch"), message)
+    lanes = draft.at("data", "lanes")
+    if lanes is not None and batch % lanes:
+        near = [size for size in (batch // lanes * lanes, batch // lanes * lanes + lanes) if size]
+        message = f"{lanes} lanes do not share a batch of {batch} equally"
+        yield Fault(("data", "lanes"), f"{message}; {' or '.join(map(str, near))} would do")
     for name in draft.names("objective"):
         yield from _check_coupling(draft, name, batch, micro)
 

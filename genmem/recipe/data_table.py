@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import attrs
 
@@ -36,7 +37,8 @@ class DataTable:
     """Where samples come from."""
 
     path: str
-    """Folder of the prepared set, relative to the current folder; made from the source if missing."""
+    """Folder of the prepared set, relative to the current folder, made from the source if missing; or
+    the URL of a set prepared elsewhere."""
 
     source: Seat[SourceConfig] | None = seat("source", optional=True)
     """What to prepare the set from, if it does not exist."""
@@ -53,5 +55,37 @@ class DataTable:
     shard_size: int = attrs.field(default=1000, validator=positive)
     """Samples in a shard, when preparing."""
 
+    views: Literal[1, 2] | None = None
+    """2: mirrored twins are stored, and a coin per sample and epoch decides for latent, features and
+    memory row together. As many as the set has if absent; 1 when preparing."""
+
+    precision: Literal["fp32", "fp16"] | None = None
+    """Of stored features and latents (pixels are bytes); as encoders and tokenizer give them if absent."""
+
+    encode_batch: int = attrs.field(default=64, validator=positive)
+    """Pictures that tokenizer and encoders are given at once, when preparing."""
+
     workers: int = attrs.field(default=0, validator=not_negative)
     """Threads that read ahead."""
+
+    lanes: int = attrs.field(default=1, validator=positive)
+    """Streams the shards are dealt to; with more than one, a process reads whole lanes and no others."""
+
+    window: int | None = attrs.field(default=None, validator=positive)
+    """Shards of a lane whose samples are permuted together; all if absent."""
+
+    check: bool = False
+    """Compare every record read with its checksum."""
+
+    damage: Literal["stop", "skip"] = "stop"
+    """When a sample is damaged: end the run; or leave the picture out when preparing, and put another
+    sample in its place when training."""
+
+    max_skipped: int = attrs.field(default=100, validator=not_negative)
+    """Damaged samples, or pictures, beyond which "skip" ends the run too."""
+
+    cache: str = "~/.cache/genmem"
+    """Folder for pieces of sets that lie at a URL; several runs may share it."""
+
+    cache_bytes: int = attrs.field(default=1 << 36, validator=positive)
+    """Bytes of shards to keep there; those used longest ago go first."""

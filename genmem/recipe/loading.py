@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from genmem.host import Catalog, load_catalog
 from genmem.recipe.checks import check
+from genmem.recipe.data_table import DataTable
 from genmem.recipe.errors import Problem, RecipeError
 from genmem.recipe.overrides import apply_overrides
 from genmem.recipe.reading import Document, read, read_text
@@ -51,6 +53,31 @@ def loads(
         RecipeError: Everything that is wrong with the recipe, at once.
     """
     return _resolve(read_text(text, name), overrides, plugins, catalog, run_plugins=True)
+
+
+def load_data(
+    raw: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    plugins: Sequence[Path] = (),
+    catalog: Catalog | None = None,
+) -> DataTable:
+    """A `[data]` table alone, for commands that need no more of a recipe; overrides begin with data.
+
+    Raises:
+        RecipeError: Everything that is wrong with it, at once.
+    """
+    document = Document(raw={"data": dict(raw)}, name="data", file="command line", origins={})
+    document, problems = apply_overrides(document, overrides)
+    catalog, broken = _with_files(document, plugins, catalog)
+    reader = Reader(catalog)
+    read_ = reader.read(DataTable, document.raw["data"])
+    problems += broken + [
+        Problem(document.origin(("data", *fault.path)), fault.message, ("data", *fault.path))
+        for fault in reader.faults
+    ]
+    if problems or not isinstance(read_, DataTable):
+        raise RecipeError(problems)
+    return read_
 
 
 def _resolve(

@@ -20,7 +20,13 @@ FREE = (
     "train.save_every",
     "train.keep",
     "train.log_every",
+    "train.inspect_every",
     "train.device",
+    "data.workers",
+    "data.check",
+    "data.damage",
+    "data.max_skipped",
+    "data.cache",
     "evaluate.",
     "sweep.",
     "description",
@@ -39,6 +45,7 @@ class RunFolder:
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
         self.scores = path / "scores.json"
+        self.damaged = path / "damaged.jsonl"
         self.lock = path / ".lock"
 
     def begin(self, recipe: Recipe, catalog: Catalog, argv: Iterable[str]) -> None:
@@ -48,14 +55,14 @@ class RunFolder:
             ValueError: The folder belongs to another recipe; the message names the keys.
         """
         if self.recipe.exists():
-            self._check(recipe)
+            self.check(recipe)
         self.samples.mkdir(parents=True, exist_ok=True)
         self.recipe.write_text(dump(recipe))
         self._keep_files(catalog)
         environment = describe_environment(catalog) | {"argv": list(argv)}
         (self.path / "environment.json").write_text(json.dumps(environment, indent=1))
 
-    def _check(self, recipe: Recipe) -> None:
+    def check(self, recipe: Recipe) -> None:
         import tomli
 
         before, now = (_flatten(tomli.loads(text)) for text in (self.recipe.read_text(), dump(recipe)))
