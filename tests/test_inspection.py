@@ -198,3 +198,24 @@ def test_a_further_forward_has_the_precision_of_the_first(data, precision):
     assert torch.equal(found["first"], found["again"])
     assert torch.equal(found["first"], found["teacher"])  # before the first update they are one
     assert found["again"].requires_grad and not found["teacher"].requires_grad
+
+
+def test_a_run_from_before_a_key_existed_goes_on(data, tmp_path):
+    """A recorded recipe lacks keys that came later: they are taken at their defaults."""
+    from genmem.host import load_catalog
+    from genmem.training.folder import RunFolder
+
+    recipe = small_recipe(data)
+    folder = RunFolder(tmp_path)
+    folder.begin(recipe, load_catalog(), [])
+    written = folder.recipe.read_text()
+    assert "\ncompile = false\n" in written
+    folder.recipe.write_text(written.replace("\ncompile = false\n", "\n"))
+    folder.begin(recipe, load_catalog(), [])
+    assert folder.recipe.read_text() == written
+    folder.recipe.write_text(written.replace("\ncompile = false\n", "\ncompile = true\n"))
+    with pytest.raises(ValueError, match="train.compile: True there, False here"):
+        folder.begin(recipe, load_catalog(), [])
+    folder.recipe.write_text(written.replace("\ncompile = false\n", "\ncompiled = false\n"))
+    with pytest.raises(ValueError, match="cannot be read here"):
+        folder.begin(recipe, load_catalog(), [])

@@ -27,6 +27,12 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text so that the file holds the old one or the new one, never a piece."""
+    with replace_file(path) as file:
+        file.write(text.encode())
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:

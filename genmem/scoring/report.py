@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from genmem import collectives
+from genmem.data.files import write_text
 from genmem.pictures import Pictures, beside
 from genmem.recipe.tables import Recipe
 from genmem.sampling.gallery import Gallery, generate
@@ -84,7 +85,7 @@ class Reporter:
             "pictures": pictures,
             "time": time.time(),
         }
-        self.folder.scores.write_text(json.dumps(record, indent=1))
+        write_text(self.folder.scores, json.dumps(record, indent=1))
         show(self.folder, self.console)
 
     def full(self) -> Report | None:

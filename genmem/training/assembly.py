@@ -135,7 +135,10 @@ class Assembly(nn.Module):
             if not online and weights not in teachers:
                 raise KeyError(f'no weights {weights!r}; there are "online" and {sorted(teachers)}')
             network = self.backbone if online else teachers[weights]
-            with torch.set_grad_enabled(online and torch.is_grad_enabled()), torch.autocast(kind, dtype, enabled=on):
+            with (
+                torch.set_grad_enabled(online and torch.is_grad_enabled()),
+                torch.autocast(kind, dtype, enabled=on),
+            ):
                 return cast(Prediction, network(x_t, t, cond, taps=taps, until=until))
 
         return again

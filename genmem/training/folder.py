@@ -11,8 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import tomli
+
+from genmem.data.files import write_text
 from genmem.host.catalog import Catalog
-from genmem.recipe import dump
+from genmem.recipe import RecipeError, dump, load
 from genmem.recipe.tables import Recipe
 
 FREE = (
@@ -57,15 +60,18 @@ class RunFolder:
         if self.recipe.exists():
             self.check(recipe)
         self.samples.mkdir(parents=True, exist_ok=True)
-        self.recipe.write_text(dump(recipe))
+        write_text(self.recipe, dump(recipe))
         self._keep_files(catalog)
         environment = describe_environment(catalog) | {"argv": list(argv)}
-        (self.path / "environment.json").write_text(json.dumps(environment, indent=1))
+        write_text(self.path / "environment.json", json.dumps(environment, indent=1))
 
     def check(self, recipe: Recipe) -> None:
-        import tomli
+        """Whether a run of this recipe may go on here.
 
-        before, now = (_flatten(tomli.loads(text)) for text in (self.recipe.read_text(), dump(recipe)))
+        Raises:
+            ValueError: The folder belongs to another recipe; the message names the keys.
+        """
+        before, now = (_flatten(tomli.loads(dump(one))) for one in (self._recorded(recipe), recipe))
         differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
         differing = [key for key in differing if not key.startswith(FREE)]
         if differing:
@@ -76,6 +82,17 @@ class RunFolder:
                 f"{self.path} holds a run of another recipe ({shown}); "
                 "give another folder with --out, or delete that one"
             )
+
+    def _recorded(self, recipe: Recipe) -> Recipe:
+        """The recipe in the folder. A key that did not exist when it was written has its default."""
+        plugins = tuple(Path(file) for file in recipe.plugins)
+        try:
+            return load(self.recipe, plugins=plugins, run_plugins=False)
+        except RecipeError as error:
+            raise ValueError(
+                f"{self.path} holds a run of a recipe that cannot be read here ({error}); "
+                "give another folder with --out, or delete that one"
+            ) from error
 
     def _keep_files(self, catalog: Catalog) -> None:
         for file in [plugin.file for plugin in catalog.plugins if plugin.file is not None]:
@@ -92,7 +109,7 @@ class RunFolder:
         if not self.metrics.exists():
             return
         kept = [record for record in self.records() if record["images"] <= images_seen]
-        self.metrics.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
 
     def records(self) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl; a last line cut short by a kill is left out."""
