@@ -101,6 +101,11 @@ class ObjectiveConfig(ABC):
         return frozenset()
 
     @property
+    def teachers(self) -> frozenset[str]:
+        """The [ema.NAME] whose weights it asks for in further forwards."""
+        return frozenset()
+
+    @property
     def coupling(self) -> int | Literal["global"] | None:
         """Samples of the global batch its loss couples: that many consecutive ones, or all."""
         return None

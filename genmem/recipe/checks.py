@@ -50,6 +50,16 @@ def check_needs(draft: Draft) -> Iterator[Fault]:
             yield from _check_need(draft, memory, abilities, objective.place)
 
 
+def check_teachers(draft: Draft) -> Iterator[Fault]:
+    """Every average an objective asks a further forward of is one the recipe keeps."""
+    for name in draft.names("objective"):
+        objective = draft.objective(name)
+        for teacher in sorted(objective("teachers") or ()):
+            if teacher not in draft.names("ema"):
+                there = f"there is no [ema.{teacher}]{_near(teacher, draft.names('ema'))}"
+                yield Fault(objective.place, there)
+
+
 def check_condition(draft: Draft) -> Iterator[Fault]:
     """The condition is one that the recipe has and the backbone takes."""
     label, memory = draft.at("condition", "label"), draft.at("condition", "memory")
@@ -169,6 +179,7 @@ CHECKS: tuple[Check, ...] = (
     check_taps,
     check_condition,
     check_needs,
+    check_teachers,
     check_interpolant,
     check_sampler,
     check_unused,

@@ -174,6 +174,11 @@ class RepulsorConfig(TappedConfig):
         return {self.memory: frozenset(ability for ability, wanted in asked.items() if wanted)}
 
     @property
+    def teachers(self) -> frozenset[str]:
+        """The average, for keys and positives that are computed with it."""
+        return frozenset({self.teacher} if "ema" in (self.keys, self.positive) else ())
+
+    @property
     def coupling(self) -> int | Literal["global"] | None:
         """The group, where anything looks at more than one sample."""
         return self.group if self.w_batch or self.reduction == "global" else None

@@ -10,9 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from repulsor_parts import BATCH, NO, YES, Brute, build, config, directions, step_with
+from running import small_recipe
 from torch import Tensor
 
 from genmem.contracts import Commits, Prediction, Step, TimeRange, Times
+from genmem.recipe import RecipeError
 from genmem.testing import check_objective
 from genmem_repulsor import RepulsorConfig
 from genmem_repulsor.keys import nearer_data
@@ -156,3 +158,11 @@ def test_times_of_the_positive() -> None:
     span = Times(t, torch.full((BATCH,), 0.45))
     moved = nearer_data(attrs.evolve(at(t), times=span), 0.2)
     assert moved.span_B is not None and bool((moved.span_B <= moved.t).all())
+
+
+def test_a_teacher_that_is_no_average_of_the_recipe_is_found_by_check(data):
+    asks = ("--objective.repel.positive=ema", "--objective.repel.teacher=slow")
+    with pytest.raises(RecipeError, match=r"there is no \[ema.slow\].*there are: ema @ objective.repel"):
+        small_recipe(data, *asks)
+    small_recipe(data, *asks, tables="[ema.slow]\ndecay = 0.99\n")
+    small_recipe(data, "--objective.repel.teacher=slow")  # nothing asks for it
