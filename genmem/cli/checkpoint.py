@@ -92,6 +92,23 @@ def _tell(imported: Imported) -> None:
         click.echo(f"initialised    {name}: not from the file")
 
 
+@command.command("convert")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+def convert(file: Path, out: Path) -> None:
+    """Write the tensors that FILE holds in a pickle to OUT as safetensors. No code in it is run.
+
+    Tokenizers and encoders read their weights from safetensors files only.
+
+    \b
+    Example:
+      genmem checkpoint convert vavae.pt vavae.safetensors
+    """
+    from genmem.exchange.converting import convert_weights
+
+    click.echo(f"{convert_weights(file, out)} tensors: {out}")
+
+
 @command.command("export")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path))

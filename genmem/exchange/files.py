@@ -51,7 +51,7 @@ def read_weights(file: Path) -> Weights:
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file")
-    content, metadata = _read_safetensors(file) if _is_safetensors(file) else (_read_pickle(file), {})
+    content, metadata = _read_safetensors(file) if _is_safetensors(file) else (read_pickle(file), {})
     if not isinstance(content, Mapping):
         raise ValueError(  # noqa: TRY004 - it is the file that is wrong, not a type
             f"{file} holds a {type(content).__name__}, not a dict of tensors"
@@ -122,7 +122,12 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(f"{file} is a damaged safetensors file: {error}") from None
 
 
-def _read_pickle(file: Path) -> Any:
+def read_pickle(file: Path) -> Any:
+    """Tensors, containers and numbers in a file of `torch.save`; tensors of a newer one stay on disk.
+
+    Raises:
+        ValueError: It is damaged, or holds code or objects.
+    """
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))

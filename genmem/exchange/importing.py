@@ -16,7 +16,7 @@ from torch import Size, Tensor
 
 from genmem.building import Shapes
 from genmem.contracts import Facts, Fit, Format, FormatConfig, Reading
-from genmem.data.dataset import Dataset, is_prepared
+from genmem.data.dataset import is_prepared, open_dataset
 from genmem.exchange.files import Weights, read_weights
 from genmem.host import Catalog, load_catalog
 from genmem.recipe import Recipe, load, loads
@@ -147,8 +147,8 @@ def _facts(recipe: Recipe, reading: Reading, shape: tuple[int, int, int] | None)
     """What the recipe's network is built for: the data set says, where it is there, else the weights."""
     found = reading.facts
     sample, classes = shape or found.sample_shape, found.num_classes
-    if is_prepared(Path(recipe.data.path)):
-        dataset = Dataset(recipe.data.path)
+    if is_prepared(recipe.data.path):
+        dataset = open_dataset(recipe.data)
         sample, classes = shape or dataset.spec.shape, len(dataset.class_names)
     interpolant = recipe.interpolant.config
     return attrs.evolve(
