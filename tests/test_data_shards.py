@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from data_fakes import SEVEN, fill, shape_latent, write_split
 
+from genmem.data.dataset import Dataset
 from genmem.data.errors import DataError
 from genmem.data.files import hash_file
 from genmem.data.index import join_indexes, save_index
@@ -253,3 +254,13 @@ def test_an_empty_split_opens(tmp_path: Path) -> None:
     assert len(shards) == 0
     assert shards.read("x", np.zeros(0, np.int64)).shape == (0, 2, 4, 4)
     assert verify_split(tmp_path) == []
+
+
+def test_a_feature_is_read_in_either_view(tmp_path: Path) -> None:
+    write_split(tmp_path / "train", SEVEN, views=2)
+    write_split(tmp_path / "test", (4,), views=2, split="test")
+    dataset, arrays = Dataset(tmp_path), fill(TOTAL, shape_latent(), 2)
+    assert np.array_equal(dataset.feature("train", "near", 7, 20), arrays["near"][7:20])
+    assert np.array_equal(dataset.feature("train", "near", 7, 20, 1), arrays["near.mirror"][7:20])
+    with pytest.raises(IndexError, match="view 2 asked for"):
+        dataset.feature("train", "near", 7, 20, 2)

@@ -77,35 +77,48 @@ def test_a_step_is_what_order_shards_and_spec_say(shards: ShardSet) -> None:
     assert batch["fetched/m"].tolist() == np.stack([order, view], 1).tolist()
 
 
+@pytest.mark.parametrize(("lanes", "window"), [(1, None), (6, 2)])
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_ranks_workers_and_micro_batches_change_nothing(moments: ShardSet, world: int, workers: int) -> None:
-    alone = Stream(moments, MOMENTS, seed=1, batch=12, memories={"m": Memory()})
-    ranks = [
-        Stream(
-            moments,
-            MOMENTS,
-            seed=1,
-            batch=12,
-            rank=rank,
-            world=world,
-            micro_batch=2,
-            memories={"m": Memory()},
-            workers=workers,
-        )
-        for rank in range(world)
-    ]
-    seen: list[int] = []
+def test_ranks_workers_and_micro_batches_change_nothing(
+    moments: ShardSet, world: int, workers: int, lanes: int, window: int | None
+) -> None:
+    def start(rank: int, world: int, **more: Any) -> Stream:
+        dealt = {"lanes": lanes, "window": window, "memories": {"m": Memory()}}
+        return Stream(moments, MOMENTS, seed=1, batch=12, rank=rank, world=world, **(dealt | more))
+
+    alone = start(0, 1)
+    ranks = [start(rank, world, micro_batch=2, workers=workers) for rank in range(world)]
+    seen: list[tuple[int, int]] = []
     for step in range(2 * TOTAL // 12 + 1):
         expected = flatten(alone.batches(step))
         shares = [rank.batches(step) for rank in ranks]
         assert {len(share) for share in shares} == {12 // world // 2}
         assert same(flatten([batch for share in shares for batch in share]), expected)
-        seen += expected["index_B/"].tolist()
+        seen += zip(expected["round_B/"].tolist(), expected["index_B/"].tolist(), strict=True)
     for epoch in range(2):
-        assert sorted(seen[epoch * TOTAL : (epoch + 1) * TOTAL]) == list(range(TOTAL))
+        assert sorted(n for e, n in seen if e == epoch) == list(range(TOTAL))
     for stream in ranks:
         stream.close()
+
+
+@pytest.mark.parametrize(("lanes", "worlds"), [(1, (4, 2, 3)), (6, (3, 1, 6))])
+def test_killed_at_any_step_another_world_size_goes_on(
+    shards: ShardSet, lanes: int, worlds: tuple[int, ...]
+) -> None:
+    def read(step: int, world: int) -> dict[str, torch.Tensor]:
+        streams = [
+            Stream(shards, SPEC, seed=1, batch=12, rank=r, world=world, lanes=lanes, window=2, workers=1)
+            for r in range(world)
+        ]
+        batches = [batch for stream in streams for batch in stream.batches(step)]
+        for stream in streams:
+            stream.close()
+        return flatten(batches)
+
+    for step in range(5):
+        first, *others = (read(step, world) for world in worlds)
+        assert all(same(first, other) for other in others)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -207,6 +220,8 @@ def test_a_reading_thread_that_fails_is_heard(shards: ShardSet) -> None:
             {"batch": 10, "world": 3},
             "a batch of 10 cannot be shared by 3 processes; take 9 or 12",
         ),
+        ({"lanes": 5}, "a batch of 12 cannot be shared by 5 lanes; take 10 or 15"),
+        ({"lanes": 4, "world": 3}, "4 lanes cannot be shared by 3 processes; they can by 1, 2, 4"),
         ({"micro_batch": 5}, "of 5 does not divide the 12 samples .* would: 1, 2, 3, 4, 6, 12"),
         ({"micro_batch": 13}, "of 13 does not divide"),
         ({"views": 3}, "3 views asked for, the set has 2"),

@@ -31,16 +31,33 @@ PUBLIC = {
     "genmem.paths": "affine paths",
     "genmem.attention": "log-sum-exp over many rows",
     "genmem.collectives": "gathering over ranks",
+    "genmem.extras": "libraries that an extra brings",
+    "genmem.weights": "published weights",
     "genmem.devices": "the device a benchmark runs on",
     "genmem.host": "components of others, found by name",
     "genmem.recipe": "a command that takes a recipe",
+    "genmem.recipe.data_table": "a command on the folder of a set",
     "genmem.cli.options": "a command that takes a recipe",
+    "genmem.data.arrays": "a benchmark of reading",
+    "genmem.data.dataset": "a command on the folder of a set",
+    "genmem.data.files": "a command that records what it read",
+    "genmem.data.picture_files": "a command that takes pictures",
+    "genmem.data.states": "a command that runs an encoder on pictures",
+    "genmem.data.settings": "a command that runs an encoder on a set",
+    "genmem.data.shards": "a benchmark of reading, a command on shards",
+    "genmem.data.stream": "a benchmark of reading",
     "genmem.data.preparation": "a command that prepares a recipe's data",
+    "genmem.data.npy": "a source of arrays",
+    "genmem.data.tar": "a source of pictures in tars",
+    "genmem.exchange.files": "a command that imports a file",
     "genmem.sampling.evaluation": "a benchmark of sampling",
     "genmem.building": "a benchmark of a training step",
     "genmem.profiling.session": "a benchmark of a training step",
+    "genmem.training.launch": "a command that several processes share",
+    "genmem.training.progress": "a command that takes a while",
     "genmem.training.guard": "a benchmark of a training step",
     "genmem.training.trainer": "a benchmark of a training step",
+    "genmem.pictures": "a command that shows pictures",
     "genmem.testing": "contract checks",
 }
 """What a plugin may import of genmem, and for what."""
@@ -117,6 +134,8 @@ def test_plugins_are_those_of_pyproject_and_those_installed() -> None:
 EXCEPTIONS = {
     ("genmem/host/kinds.py", "genmem_encoders"): "the hook of this name; a plugin's folder has the same",
     ("genmem/host/hookspecs.py", "genmem_encoders"): "that hook's own example",
+    ("genmem/host/kinds.py", "genmem_sources"): "the hook of this name; a plugin's folder has the same",
+    ("genmem/host/hookspecs.py", "genmem_sources"): "that hook's own example",
 }
 """Strings of the core that name a component or a plugin, and why they may."""
 

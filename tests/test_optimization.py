@@ -16,7 +16,7 @@ from genmem.training.scaling import LossScale
 
 
 def test_warm_up_is_a_line_and_a_cosine_is_half_a_turn():
-    table = OptimizerTable(warmup=100, schedule="cosine", final=0.1)
+    table = OptimizerTable(warmup=100, schedule="cosine-decay", final=0.1)
     assert [table.factor_at(images, 500) for images in (0, 25, 100)] == [0.0, 0.25, 1.0]
     for images in (100, 200, 300, 450, 500):
         expected = 0.1 + 0.9 * math.cos(math.pi * (images - 100) / 800) ** 2
@@ -69,7 +69,7 @@ def test_rates_follow_the_schedule(data):
     recipe = small_recipe(
         data,
         "--optimizer.warmup=0",
-        "--optimizer.schedule=cosine",
+        "--optimizer.schedule=cosine-decay",
         tables='[optimizer.group.heads]\nparameters = ["objective.*"]\nlr = 1e-2\n',
     )
     trainer = trainer_of(recipe)

@@ -22,9 +22,11 @@ class Entry(NamedTuple):
 
 COMMANDS: Mapping[str, Entry] = {
     "train": Entry("genmem.cli.train", "Train a recipe, or go on with its run."),
+    "sweep": Entry("genmem.cli.sweep", "Run a grid of recipes; one table and one plot."),
     "sample": Entry("genmem.cli.sample", "Make pictures from a run."),
     "evaluate": Entry("genmem.cli.evaluate", "Score a run."),
     "profile": Entry("genmem.cli.profile", "Parameters, MACs and memory of a recipe."),
+    "data": Entry("genmem.cli.data", "Prepare data sets, look at them, check them."),
     "checkpoint": Entry("genmem.cli.checkpoint", "Import and export weights."),
     "check": Entry("genmem.cli.check", "Find everything wrong with recipes, without running them."),
     "recipe": Entry("genmem.cli.recipe", "Show, list and copy recipes; print their schema."),

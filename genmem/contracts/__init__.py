@@ -11,11 +11,15 @@ from genmem.contracts.data import (
     Encoder,
     EncoderConfig,
     LatentSpec,
+    OnDevice,
     Source,
     SourceConfig,
     Split,
+    Stored,
+    StoredSource,
     Tokenizer,
     TokenizerConfig,
+    UnreadablePicture,
 )
 from genmem.contracts.facts import Facts
 from genmem.contracts.format import Fit, Format, FormatConfig, Reading
@@ -70,6 +74,7 @@ __all__ = [
     "Metric",
     "Objective",
     "ObjectiveConfig",
+    "OnDevice",
     "Output",
     "Prediction",
     "Reading",
@@ -80,10 +85,13 @@ __all__ = [
     "SourceConfig",
     "Split",
     "Step",
+    "Stored",
+    "StoredSource",
     "Tags",
     "TappedConfig",
     "TimeRange",
     "Times",
     "Tokenizer",
     "TokenizerConfig",
+    "UnreadablePicture",
 ]

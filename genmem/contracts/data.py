@@ -6,14 +6,15 @@ Pictures are uint8 (B, H, W, C) NumPy arrays, C = 1 or 3.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import attrs
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor
 
 Split = Literal["train", "test"]
@@ -44,8 +45,8 @@ class Batch(NamedTuple):
     """What each conditioning memory fetched for these samples, by its name."""
 
 
-class Source(Protocol):
-    """Where pictures come from."""
+class Collection(Protocol):
+    """What every source tells of itself."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -56,10 +57,56 @@ class Source(Protocol):
         """What goes into the manifest: name, licence, hash (JSON)."""
 
     def count(self, split: Split) -> int:
-        """Pictures in this split."""
+        """Pictures or samples in this split."""
+
+
+@runtime_checkable
+class Source(Collection, Protocol):
+    """Where pictures come from."""
 
     def picture(self, split: Split, number: int) -> tuple[np.ndarray, int]:
-        """uint8 (H, W, C) and label (-1: none)."""
+        """uint8 (H, W, C) and label (-1: none). Threads may call it at once.
+
+        Raises:
+            UnreadablePicture: This picture is damaged, or of a kind that is not read.
+        """
+
+
+class UnreadablePicture(ValueError):
+    """One picture of a source cannot be read; the message names it and says why."""
+
+
+class Stored(NamedTuple):
+    """Samples that somebody encoded before."""
+
+    views: tuple[Mapping[str, np.ndarray], ...]
+    """One mapping a view, plain first: {"x": (B, C, H, W), "feature": (B, …)}; moments have 2C."""
+
+    label_B: np.ndarray
+    """int64; -1: none."""
+
+
+@runtime_checkable
+class StoredSource(Collection, Protocol):
+    """Where samples come from that are latents already. They are stored as they are.
+
+    One that has the pictures too is a `Source` as well; then encoders can be run on them.
+    """
+
+    @property
+    def spec(self) -> LatentSpec:
+        """How x follows from what is given. Empty `scale` and `shift`: not known, the decoder says."""
+
+    @property
+    def picture_shape(self) -> tuple[int, int, int]:
+        """H, W, C of the pictures that were encoded."""
+
+    def stored(self, split: Split, start: int, stop: int, features: Sequence[str] = ()) -> Stored:
+        """Samples start … stop - 1 and these of their features, in every view there is.
+
+        Raises:
+            ValueError: A feature that it does not have; latents that are damaged.
+        """
 
 
 class Encoded(NamedTuple):
@@ -67,6 +114,14 @@ class Encoded(NamedTuple):
 
     pooled_BD: np.ndarray
     tokens_BLD: np.ndarray | None = None
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """A tokenizer or an encoder that computes on a device; without this, on the CPU."""
+
+    def to(self, device: torch.device) -> object:
+        """Move there, with the weights."""
 
 
 class Encoder(Protocol):
@@ -130,11 +185,18 @@ class DatasetFolder(Protocol):
     def path(self) -> Path:
         """Its folder."""
 
-    def feature(self, split: Split, name: str, start: int, stop: int) -> np.ndarray:
-        """(stop - start, …) float32: a feature of consecutive samples, view 0."""
+    @property
+    def views(self) -> int:
+        """1, or 2 where mirrored twins are stored."""
+
+    def feature(self, split: Split, name: str, start: int, stop: int, view: int = 0) -> np.ndarray:
+        """(stop - start, …) float32: a feature of consecutive samples in one view, 0 plain, 1 mirrored."""
 
     def count(self, split: Split) -> int:
         """Samples in the split."""
+
+    def labels(self, split: Split) -> np.ndarray:
+        """(N,) int64: the samples' classes; -1 where there is none."""
 
     def provenance(self) -> dict[str, Any]:
         """Source, encoders and their hashes (JSON)."""
@@ -144,14 +206,22 @@ class DatasetFolder(Protocol):
 class SourceConfig(ABC):
     """Settings of a source."""
 
+    @classmethod
+    def takes(cls, path: Path) -> bool:
+        """Whether the file or folder at `path` looks like this kind; no two kinds should say so."""
+        return False
+
     @abstractmethod
-    def build(self) -> Source:
+    def build(self) -> Source | StoredSource:
         """The source."""
 
 
 @attrs.frozen(kw_only=True)
 class TokenizerConfig(ABC):
     """Settings of a tokenizer."""
+
+    shows_any: ClassVar[bool] = False
+    """It decodes samples of whatever tokenizer, if only roughly: specs are not compared."""
 
     @abstractmethod
     def build(self) -> Tokenizer:
@@ -161,6 +231,18 @@ class TokenizerConfig(ABC):
 @attrs.frozen(kw_only=True)
 class EncoderConfig(ABC):
     """Settings of an encoder."""
+
+    learns: ClassVar[bool] = True
+    """Whether `fit` learns from pictures. If not it is never called, its state is the weights that
+    the encoder came with, and a set records their hash alone."""
+
+    @property
+    def given(self) -> Mapping[str, str]:
+        """What a `StoredSource` has of this feature: {"": its name there, ".tokens": its name there}.
+
+        Empty where pictures are encoded, as they nearly always are.
+        """
+        return {}
 
     @abstractmethod
     def build(self) -> Encoder:

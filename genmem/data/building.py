@@ -1,35 +1,62 @@
-"""Building a set: fit encoders, write shards, and the manifests last."""
+"""Building a set: fit encoders, write shards, and the manifests last. One process, or several."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 import genmem
 from genmem.contracts import SourceConfig, Split
 from genmem.data.encoding import Encoding
 from genmem.data.errors import DataError
+from genmem.data.estimate import describe_size
 from genmem.data.fields import LABEL, SAMPLE
-from genmem.data.files import hash_file, replace_file
-from genmem.data.index import INDEX, Index, join_indexes, save_index
-from genmem.data.manifest import FORMAT, FittedEncoder, Manifest, Shard
+from genmem.data.files import hash_file
+from genmem.data.index import INDEX, join_indexes, save_index
+from genmem.data.manifest import Feature, FittedEncoder, Form, Manifest
+from genmem.data.parts import Part, finish_part, load_part, note_skipped, remove_parts
+from genmem.data.plan import PLAN, keep_plan
 from genmem.data.settings import describe_seat
-from genmem.data.states import state_path
-from genmem.data.writer import describe_shard, write_shard
-from genmem.recipe.tables import DataTable, Seat
+from genmem.data.states import hash_state, state_path
+from genmem.data.statistics import describe_moments, merge_moments
+from genmem.data.writer import write_shard
+from genmem.recipe.data_table import DataTable
+from genmem.recipe.seats import Seat
 
-PLAN = "preparation.json"
 _FEATURE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+# The training manifest comes last of all: with it the set exists.
+_SPLITS: tuple[Split, ...] = ("test", "train")
+
+Report = Callable[[str, int, int], None]
+"""(what is being done, done, total), called now and then."""
+
+
+class Team(NamedTuple):
+    """The processes that build a set together."""
+
+    rank: int = 0
+    world: int = 1
+    wait: Callable[[], None] = lambda: None
+    """Until all of them have come so far."""
 
 
 class SetBuilder:
     """One preparation of a folder; finished shards of an earlier, killed one are kept."""
 
-    def __init__(self, data: DataTable, seat: Seat[SourceConfig], views: int) -> None:
-        """What to build, and from which source.
+    def __init__(
+        self,
+        data: DataTable,
+        seat: Seat[SourceConfig],
+        team: Team,
+        device: torch.device | str,
+        report: Report,
+        tell: Callable[[str], None],
+    ) -> None:
+        """What to build, from which source, with whom, and whom to tell.
 
         Raises:
             DataError: A feature's name that cannot stand in a shard.
@@ -40,103 +67,143 @@ class SetBuilder:
                     f"data.encoder.{name}: a feature's name has letters, digits, _ and -, "
                     f"and is not {SAMPLE!r} or {LABEL!r}"
                 )
-        self.data, self.seat, self.views = data, seat, views
+        self.data, self.seat, self.team, self.device = data, seat, team, device
+        self.report, self.tell = report, tell
         self.folder = Path(data.path)
 
-    def build(self, report: Callable[[str, int, int], None]) -> None:
-        """Write train/, test/ and encoders/.
+    def build(self) -> None:
+        """Write train/, test/ and encoders/; every process of the team calls this.
 
         Raises:
             DataError: The folder holds something else, or pictures are not alike.
         """
-        self._keep_plan()
-        encoding = Encoding(self.data, self.seat.config.build(), self.views)
-        for i, name in enumerate(self.data.encoder):
-            report("fitting encoders", i, len(self.data.encoder))
+        if self.team.rank == 0:
+            keep_plan(self.folder, self.data, self.seat)
+        encoding = Encoding(self.data, self.seat.config.build(), self.device)
+        self._fit(encoding)
+        forms = encoding.forms()
+        if self.team.rank == 0:
+            self._tell_size(encoding, forms)
+        for split in _SPLITS:
+            self._write_shards(split, encoding)
+        self.team.wait()
+        if self.team.rank == 0:
+            for split in _SPLITS:
+                self._join(split, encoding, forms)
+            (self.folder / PLAN).unlink()
+        self.team.wait()
+
+    def _fit(self, encoding: Encoding) -> None:
+        """The first process fits, the others take up what it learned."""
+        learning = [name for name in encoding.encoders if self.data.encoder[name].config.learns]
+        if self.team.rank != 0:
+            self.team.wait()
+        for i, name in enumerate(learning):
+            self.report("fitting encoders", i, len(learning))
             encoding.fit(name, self.folder)
-        # The training manifest comes last of all: with it the set exists.
-        for split in ("test", "train"):
-            self._build_split(split, encoding, report)
-        (self.folder / PLAN).unlink()
+            self.report("fitting encoders", i + 1, len(learning))
+        if self.team.rank == 0:
+            self.team.wait()
 
-    def _keep_plan(self) -> None:
-        """Write down what is being built: what another plan left unfinished is not mixed with it."""
-        seats: dict[str, Seat[Any]] = {
-            "data.source": self.seat,
-            "data.tokenizer": self.data.tokenizer,
-            **{f"data.encoder.{name}": seat for name, seat in self.data.encoder.items()},
-        }
-        plan = {name: str(describe_seat(seat)) for name, seat in seats.items()}
-        plan |= {
-            "format": str(FORMAT),
-            "data.shard_size": str(self.data.shard_size),
-            "views": str(self.views),
-        }
-        path = self.folder / PLAN
-        if path.is_file():
-            _refuse_other_plan(path, plan)
-        elif leftover := next(self.folder.glob("*/*.tar"), None):
-            raise DataError(
-                f"{leftover}: lies where a set is to be prepared, but train/ and test/ have no manifests; "
-                "move it away, or set data.path to another folder"
-            )
-        else:
-            with replace_file(path) as file:
-                file.write(json.dumps(plan, indent=2).encode())
+    def _tell_size(self, encoding: Encoding, forms: dict[str, Form]) -> None:
+        samples = sum(encoding.source.count(split) for split in _SPLITS)
+        label = bool(encoding.source.class_names)
+        self.tell(f"{self.folder}: a sample holds")
+        self.tell(describe_size(forms, encoding.views, samples, label=label))
 
-    def _build_split(self, split: Split, encoding: Encoding, report: Callable[[str, int, int], None]) -> None:
+    def _write_shards(self, split: Split, encoding: Encoding) -> None:
+        """Every world-th shard, from this process's own number on."""
         total = encoding.source.count(split)
-        described: list[tuple[Shard, Index]] = []
-        for i, first in enumerate(range(0, total, self.data.shard_size)):
-            report(f"preparing {split}", first, total)
-            path = self.folder / split / f"{i:06d}.tar"
+        self.report(f"preparing {split}", 0, total)
+        for i in range(self.team.rank, len(self._starts(total)), self.team.world):
+            first = self._starts(total)[i]
+            path = self._tar(split, i)
             # A tar takes its name only when it is whole, so one that has it is finished.
             if not path.is_file():
-                arrays, label_n = encoding.encode(
-                    split, range(first, min(first + self.data.shard_size, total))
+                self._write_shard(
+                    path, split, range(first, min(first + self.data.shard_size, total)), encoding
                 )
-                write_shard(path, first, arrays, label_n if encoding.source.class_names else None)
-            described.append(describe_shard(path))
-        save_index(join_indexes([index for _, index in described]), self.folder / split)
-        self._manifest(split, encoding, tuple(shard for shard, _ in described)).save(self.folder / split)
-        report(f"preparing {split}", total, total)
+            finish_part(path, encoding.spec, first, encoding.views)
+        self.report(f"preparing {split}", total, total)
 
-    def _manifest(self, split: Split, encoding: Encoding, shards: tuple[Shard, ...]) -> Manifest:
+    def _write_shard(self, path: Path, split: Split, numbers: range, encoding: Encoding) -> None:
+        total = encoding.source.count(split)
+        shard = encoding.encode(
+            split, numbers, lambda done: self.report(f"preparing {split}", numbers.start + done, total)
+        )
+        if not len(shard.label_n):
+            raise DataError(f"{path}: none of its pictures can be read: {shard.skipped[0]}")
+        if shard.skipped:
+            self._check_skipped(shard.skipped)
+            note_skipped(path, shard.skipped)
+        write_shard(path, numbers.start, shard.fields, shard.label_n if encoding.source.class_names else None)
+
+    def _check_skipped(self, skipped: list[str]) -> None:
+        """Refuse more than are allowed: in a shard at once, in a split when it is joined."""
+        if len(skipped) > self.data.max_skipped:
+            raise DataError(
+                f"{len(skipped)} pictures cannot be read, data.max_skipped allows {self.data.max_skipped}; "
+                f"the last: {skipped[-1]}"
+            )
+
+    def _join(self, split: Split, encoding: Encoding, forms: dict[str, Form]) -> None:
+        """Index and manifest of a split, from the parts of its shards."""
+        self.report(f"joining {split}", 0, 1)
+        count = len(self._starts(encoding.source.count(split)))
+        parts = [load_part(self._tar(split, i)) for i in range(count)]
+        self._check_skipped([problem for part in parts for problem in part.skipped])
+        save_index(join_indexes([part.index for part in parts]), self.folder / split)
+        remove_parts(self.folder / split)
+        self._manifest(split, encoding, forms, parts).save(self.folder / split)
+        self.report(f"joining {split}", 1, 1)
+
+    def _manifest(
+        self, split: Split, encoding: Encoding, forms: dict[str, Form], parts: list[Part]
+    ) -> Manifest:
+        features = {
+            name: Feature(dtype=form.dtype, shape=form.shape, encoder=name.partition(".")[0])
+            for name, form in forms.items()
+            if name != SAMPLE
+        }
         return Manifest(
             split=split,
-            views=self.views,
+            views=encoding.views,
             picture_shape=encoding.picture_shape,
             tokenizer=describe_seat(self.data.tokenizer),
             latent=encoding.spec,
             class_names=encoding.source.class_names,
-            encoders={name: self._fitted(name) for name in self.data.encoder},
-            features=encoding.features(),
-            shards=shards,
+            encoders={name: self._fitted(name, encoding) for name in self.data.encoder},
+            features=features,
+            shards=tuple(part.shard for part in parts),
             index=hash_file(self.folder / split / INDEX),
             source=describe_seat(self.seat),
-            provenance={
-                "genmem": genmem.__version__,
-                "source": encoding.source.provenance,
-                "encoders_fitted_on": len(encoding.fit_numbers),
-            },
+            provenance=self._provenance(encoding, parts),
         )
 
-    def _fitted(self, name: str) -> FittedEncoder:
-        component = describe_seat(self.data.encoder[name])
-        state = hash_file(state_path(self.folder, name))
+    def _provenance(self, encoding: Encoding, parts: list[Part]) -> dict[str, Any]:
+        skipped = [problem for part in parts for problem in part.skipped]
+        measured = describe_moments(merge_moments(part.moments for part in parts)) if parts else {}
+        return {
+            "genmem": genmem.__version__,
+            "source": encoding.source.provenance,
+            "encoders_fitted_on": len(encoding.fit_numbers()) if self._learns() else 0,
+            "statistics": measured,
+            **({"skipped": skipped} if skipped else {}),
+        }
+
+    def _learns(self) -> bool:
+        return any(seat.config.learns for seat in self.data.encoder.values())
+
+    def _fitted(self, name: str, encoding: Encoding) -> FittedEncoder:
+        component, config = describe_seat(self.data.encoder[name]), self.data.encoder[name].config
+        if config.learns:
+            state = hash_file(state_path(self.folder, name))
+        else:
+            state = hash_state(encoding.encoders[name].state()) if name in encoding.encoders else ""
         return FittedEncoder(use=component.use, settings=component.settings, state=state)
 
+    def _starts(self, total: int) -> range:
+        return range(0, total, self.data.shard_size)
 
-def _refuse_other_plan(path: Path, plan: Mapping[str, str]) -> None:
-    try:
-        found = json.loads(path.read_bytes())
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: damaged; delete the folder to prepare it from the start")
-    for key in sorted({*found, *plan}):
-        if found.get(key) != plan.get(key):
-            raise DataError(
-                f"{path}: an unfinished preparation with {key} = {found.get(key)} lies here, this one has "
-                f"{plan.get(key)}; delete the folder, or set data.path to another"
-            )
+    def _tar(self, split: Split, number: int) -> Path:
+        return self.folder / split / f"{number:06d}.tar"

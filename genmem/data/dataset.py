@@ -14,38 +14,69 @@ import numpy as np
 import torch
 
 from genmem.contracts import Encoder, EncoderConfig, LatentSpec, Split, Tokenizer
+from genmem.data.cache import Cache
+from genmem.data.damage import find_sound
 from genmem.data.errors import DataError
 from genmem.data.fields import SAMPLE, member_of
 from genmem.data.latents import Restoration
 from genmem.data.manifest import MANIFEST, Component, Manifest
+from genmem.data.mirror import Mirror
+from genmem.data.rebuilding import can_adopt
+from genmem.data.remote import is_remote
 from genmem.data.settings import describe_settings
 from genmem.data.shards import ShardSet
-from genmem.data.states import load_state, state_path
+from genmem.data.states import hash_state, load_state, state_path
+from genmem.recipe.data_table import DataTable
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 
-def is_prepared(path: Path) -> bool:
-    """Whether both splits have a manifest."""
-    return all((path / split / MANIFEST).is_file() for split in SPLITS)
+def is_prepared(path: Path | str) -> bool:
+    """Whether both splits are there, or can be taken over; a set at a URL is opened to find out."""
+    if is_remote(str(path)):
+        return True
+    folders = [Path(path) / split for split in SPLITS]
+    return all((folder / MANIFEST).is_file() or can_adopt(folder) for folder in folders)
+
+
+def open_dataset(data: DataTable) -> Dataset:
+    """The set that a recipe names, which must be prepared.
+
+    Raises:
+        DataError: What is missing, damaged or contradictory, by name.
+    """
+    cache = Cache(Path(data.cache).expanduser(), data.cache_bytes) if is_remote(data.path) else None
+    return Dataset(data.path, check=data.check, tolerant=data.damage == "skip", cache=cache)
 
 
 class Dataset:
     """The shards of a folder; implements `DatasetFolder`."""
 
-    def __init__(self, path: Path | str, *, check: bool = False) -> None:
-        """Open a prepared folder.
+    def __init__(
+        self, path: Path | str, *, check: bool = False, tolerant: bool = False, cache: Cache | None = None
+    ) -> None:
+        """Open a prepared set.
 
         Args:
-            path: The folder that holds `train/` and `test/`.
+            path: The folder that holds `train/` and `test/`; its URL, if there is a cache.
             check: Compare every record read with its checksum.
+            tolerant: Open it although training shards are missing.
+            cache: Where the shards of a set at a URL are kept.
 
         Raises:
             DataError: What is missing, damaged or contradictory, by name.
         """
-        self._path = Path(path)
+        self._tolerant = tolerant
+        mirror = None if cache is None else Mirror(str(path), cache, SPLITS)
+        self._path = Path(path) if mirror is None else mirror.folder
         self._shards: dict[Split, ShardSet] = {
-            split: ShardSet.open(self._path / split, check=check) for split in SPLITS
+            split: ShardSet.open(
+                self._path / split,
+                check=check,
+                tolerant=tolerant and split == "train",
+                storage=None if mirror is None else mirror.storage(split),
+            )
+            for split in SPLITS
         }
         self._check_splits()
 
@@ -95,18 +126,26 @@ class Dataset:
         """(N,) int64, in manifest order; -1 where there is no label."""
         return self._shards[split].index.label_N
 
-    def feature(self, split: Split, name: str, start: int, stop: int) -> np.ndarray:
-        """(stop - start, …) float32: a feature of consecutive samples, view 0.
+    def sound(self, split: Split) -> np.ndarray:
+        """int64: numbers of the samples that can be read: all, but for damage that is to be skipped."""
+        shards = self._shards[split]
+        return find_sound(shards) if self._tolerant and split == "train" else np.arange(len(shards))
+
+    def feature(self, split: Split, name: str, start: int, stop: int, view: int = 0) -> np.ndarray:
+        """(stop - start, …) float32: a feature of consecutive samples in one view, 0 plain, 1 mirrored.
 
         Raises:
             DataError: The set has no such feature.
+            IndexError: It has no such samples, or not this view.
         """
         if name not in self.feature_widths:
             raise DataError(
                 f"{self._path}: no feature {name!r}; there are {sorted(self.feature_widths)}: "
                 f"add [data.encoder.{name}] and prepare the set again"
             )
-        return self._shards[split].read(name, np.arange(start, stop)).astype(np.float32, copy=False)
+        number_B = np.arange(start, stop)
+        values = self._shards[split].read(name, number_B, np.full_like(number_B, view))
+        return values.astype(np.float32, copy=False)
 
     def pictures(self, split: Split, numbers: Sequence[int] | np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
         """uint8 (B, H, W, C): these samples, plain view, decoded."""
@@ -131,8 +170,13 @@ class Dataset:
                 f"{Component(fitted.use, asked)}"
             )
         encoder = config.build()
-        if fitted.state:
+        if config.learns:
             encoder.load_state(load_state(state_path(self._path, name), fitted.state))
+        elif (found := hash_state(encoder.state())) != fitted.state:
+            raise DataError(
+                f"{self._path}: encoder {name!r} had weights of hash {fitted.state}, here are {found}; "
+                "give it the weights that it had, or prepare the set again"
+            )
         return encoder
 
     def provenance(self) -> dict[str, Any]:

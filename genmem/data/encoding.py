@@ -1,109 +1,150 @@
-"""From a source's pictures to what shards store: samples, features, mirrored twins.
+"""From a source to what shards store: samples, features, mirrored twins.
 
 Shapes: B pictures at once, n samples of a shard, H W C picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
-from genmem.contracts import Encoder, Source, Split
+from genmem.contracts import Encoder, OnDevice, Source, Split, StoredSource
 from genmem.data.errors import DataError
 from genmem.data.fields import MIRRORED, SAMPLE, TOKENS
-from genmem.data.manifest import Feature
+from genmem.data.manifest import Form
+from genmem.data.specs import settle_spec, stored_dtype
 from genmem.data.states import load_state, save_state, state_path
-from genmem.recipe.tables import DataTable
+from genmem.data.supply import Chunk, Supply
+from genmem.recipe.data_table import DataTable
 
-_AT_ONCE = 256
 _FIT_BYTES = 1 << 29
 
 
-class Encoding:
-    """The tokenizer and the fitted encoders of one preparation."""
+class EncodedShard(NamedTuple):
+    """What one shard is to hold."""
 
-    def __init__(self, data: DataTable, source: Source, views: int) -> None:
-        """Build them; nothing is fitted yet.
+    fields: dict[str, np.ndarray]
+    """{field: (n, …)}, mirrored twins included."""
+
+    label_n: np.ndarray
+    skipped: list[str]
+    """What was wrong with pictures that are left out."""
+
+
+class Encoding:
+    """The source, the tokenizer and the encoders of one preparation."""
+
+    def __init__(
+        self, data: DataTable, source: Source | StoredSource, device: torch.device | str = "cpu"
+    ) -> None:
+        """Build them on the device; nothing is fitted yet.
 
         Raises:
-            DataError: A first picture that is none.
+            DataError: A first picture that is none; latents that the tokenizer does not decode; a
+                source that does not have what encoders ask for.
         """
-        self.source, self.views = source, views
-        self.picture_shape = _shape_of(source.picture("train", 0)[0])
-        self.tokenizer = data.tokenizer.config.build()
-        self.spec = self.tokenizer.spec(self.picture_shape)
-        self.encoders = {name: seat.config.build() for name, seat in data.encoder.items()}
-        total = source.count("train")
-        self.fit_numbers = np.arange(total)
-        at_most = max(2, _FIT_BYTES // int(np.prod(self.picture_shape)))
-        if total > at_most:
-            # Evenly spaced, so that a source sorted by class still shows every class.
-            self.fit_numbers = np.linspace(0, total - 1, at_most).round().astype(np.int64)
+        self.data, self.source = data, source
+        self._supply = Supply(data, source)
+        self.views, self.picture_shape = self._supply.views, self._supply.picture_shape
+        self._given = {name: seat.config.given for name, seat in data.encoder.items() if seat.config.given}
+        self.encoders: dict[str, Encoder] = {
+            name: _put(seat.config.build(), device)
+            for name, seat in data.encoder.items()
+            if not seat.config.given
+        }
+        config = data.tokenizer.config
+        self.tokenizer = _put(config.build(), device)
+        decoder = self.tokenizer.spec(self.picture_shape)
+        self.spec = settle_spec(config, decoder, self._supply.spec, data.precision)
 
     def fit(self, name: str, folder: Path) -> None:
-        """Fit an encoder on training pictures and save its state, or load the one saved before."""
+        """Fit an encoder on training pictures and save its state, or load the one saved before.
+
+        Raises:
+            DataError: There are no pictures to fit on.
+        """
         encoder, path = self.encoders[name], state_path(folder, name)
         if path.is_file():
             encoder.load_state(load_state(path))
         else:
-            encoder.fit(np.stack([self.picture("train", number)[0] for number in self.fit_numbers.tolist()]))
+            encoder.fit(self._supply.pictures(self.fit_numbers()))
             save_state(path, encoder.state())
 
-    def picture(self, split: Split, number: int) -> tuple[np.ndarray, int]:
-        """A picture and its label.
+    def fit_numbers(self) -> list[int]:
+        """The training pictures that encoders are fitted on: all, or evenly spaced ones if they are many."""
+        total = self.source.count("train")
+        at_most = max(2, _FIT_BYTES // int(np.prod(self.picture_shape)))
+        # Evenly spaced, so that a source sorted by class still shows every class.
+        numbers: list[int] = np.linspace(0, total - 1, min(total, at_most)).round().astype(np.int64).tolist()
+        return numbers
+
+    def forms(self) -> dict[str, Form]:
+        """What one sample has in each field of one view, from the first training sample."""
+        for number in range(self.source.count("train")):
+            shard = self.encode("train", range(number, number + 1))
+            if len(shard.label_n):
+                plain = {f: v for f, v in shard.fields.items() if not f.endswith(MIRRORED)}
+                return {field: Form(v.dtype.name, v.shape[1:]) for field, v in plain.items()}
+        raise DataError("the source has no readable training picture")
+
+    def encode(
+        self, split: Split, numbers: range, tick: Callable[[int], None] = lambda done: None
+    ) -> EncodedShard:
+        """Consecutive samples; `tick` is told how many are done.
 
         Raises:
-            DataError: One of another shape than the first.
+            DataError: Pictures that are not alike, or values beyond what the precision holds.
         """
-        picture, label = self.source.picture(split, number)
-        if _shape_of(picture) != self.picture_shape:
-            raise DataError(
-                f"picture {number} of {split} is {picture.shape}, the first is {self.picture_shape}; "
-                "a set has pictures of one size"
-            )
-        return picture, label
-
-    def encode(self, split: Split, numbers: range) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """{field: (n, …)} and labels (n,) of consecutive pictures."""
         parts: dict[str, list[np.ndarray]] = {}
-        labels: list[int] = []
-        for start in range(0, len(numbers), _AT_ONCE):
-            pairs = [self.picture(split, number) for number in numbers[start : start + _AT_ONCE]]
-            labels += [label for _, label in pairs]
-            for field, values in self._encode_views(np.stack([picture for picture, _ in pairs])):
-                parts.setdefault(field, []).append(values)
-        return {field: np.concatenate(values) for field, values in parts.items()}, np.array(labels, np.int64)
+        labels: list[np.ndarray] = []
+        skipped: list[str] = []
+        done = 0
+        for chunk in self._supply.chunks(split, numbers):
+            for field, values in self._encode_views(chunk) if len(chunk.label_B) else ():
+                parts.setdefault(field, []).append(self._cast(field, values))
+            labels.append(chunk.label_B)
+            skipped += chunk.skipped
+            done += len(chunk.label_B) + len(chunk.skipped)
+            tick(done)
+        fields = {field: np.concatenate(values) for field, values in parts.items()}
+        return EncodedShard(fields, np.concatenate(labels).astype(np.int64), skipped)
 
-    def features(self) -> dict[str, Feature]:
-        """Form of every feature, from one picture."""
-        picture = self.picture("train", 0)[0][None]
-        return {
-            f"{name}{suffix}": Feature(dtype=values.dtype.name, shape=values.shape[1:], encoder=name)
-            for name, encoder in self.encoders.items()
-            for suffix, values in _encode_features(encoder, picture)
-        }
+    def _encode_views(self, chunk: Chunk) -> Iterator[tuple[str, np.ndarray]]:
+        for view, suffix in enumerate(("", MIRRORED)[: self.views]):
+            if chunk.stored:
+                yield f"{SAMPLE}{suffix}", chunk.stored[view][SAMPLE]
+                for name, given in self._given.items():
+                    for part, of_source in given.items():
+                        yield f"{name}{part}{suffix}", chunk.stored[view][of_source]
+            if chunk.pictures_BHWC is not None:
+                pictures_BHWC = chunk.pictures_BHWC[:, :, :: -1 if view else 1]
+                for field, values in self._encode_pictures(np.ascontiguousarray(pictures_BHWC)):
+                    yield f"{field}{suffix}", values
 
-    def _encode_views(self, pictures_BHWC: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        mirrored_BHWC = np.ascontiguousarray(pictures_BHWC[:, :, ::-1])
-        for view, pictures in (("", pictures_BHWC), (MIRRORED, mirrored_BHWC))[: self.views]:
-            stored = self.tokenizer.encode(pictures)
-            yield f"{SAMPLE}{view}", stored.astype(self.spec.dtype, casting="same_kind")
-            for name, encoder in self.encoders.items():
-                for suffix, values in _encode_features(encoder, pictures):
-                    yield f"{name}{suffix}{view}", values
+    def _encode_pictures(self, pictures_BHWC: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        if self._supply.spec is None:
+            yield SAMPLE, self.tokenizer.encode(pictures_BHWC)
+        for name, encoder in self.encoders.items():
+            encoded = encoder.encode(pictures_BHWC)
+            yield name, encoded.pooled_BD
+            if encoded.tokens_BLD is not None:
+                yield f"{name}{TOKENS}", encoded.tokens_BLD
+
+    def _cast(self, field: str, values: np.ndarray) -> np.ndarray:
+        of = self.spec.dtype if field in (SAMPLE, SAMPLE + MIRRORED) else values.dtype.name
+        # What does not fit becomes infinite, and is told below instead of by a warning.
+        with np.errstate(over="ignore"):
+            cast = values.astype(stored_dtype(of, self.data.precision), casting="same_kind")
+        if cast.dtype.kind == "f" and not np.isfinite(cast).all():
+            raise DataError(f"field {field!r}: values that are not finite as {cast.dtype} (data.precision)")
+        return cast
 
 
-def _encode_features(encoder: Encoder, pictures_BHWC: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    encoded = encoder.encode(pictures_BHWC)
-    yield "", encoded.pooled_BD
-    if encoded.tokens_BLD is not None:
-        yield TOKENS, encoded.tokens_BLD
-
-
-def _shape_of(picture: np.ndarray) -> tuple[int, int, int]:
-    if picture.dtype != np.uint8 or picture.ndim != 3:
-        raise DataError(f"a picture is {picture.dtype} {picture.shape}, expected uint8 (H, W, C)")
-    height, width, channels = picture.shape
-    return height, width, channels
+def _put(component: Any, device: torch.device | str) -> Any:
+    if isinstance(component, OnDevice):
+        component.to(torch.device(device))
+    return component

@@ -110,7 +110,7 @@ def load_index(folder: Path) -> Index:
     """
     path = folder / INDEX
     if not path.is_file():
-        raise DataError(f"{path}: missing, though there is a manifest; prepare the set again")
+        raise DataError(f"{path}: missing, though there is a manifest")
     try:
         arrays = _read_arrays(path)
         names = [name.removeprefix("offset/") for name in arrays if name.startswith("offset/")]
@@ -121,11 +121,12 @@ def load_index(folder: Path) -> Index:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    arrays = {}
+    arrays, left = {}, path.stat().st_size
     with zipfile.ZipFile(path) as file:
         for info in file.infolist():
-            # Stored, so that no member can unfold into more than the file has.
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size > path.stat().st_size:
+            left -= info.file_size
+            # Stored and apart, so that members cannot unfold into more than the file has.
+            if info.compress_type != zipfile.ZIP_STORED or left < 0:
                 raise DataError(f"{info.filename} is compressed or larger than its file")
             record = file.read(info)
             header, form = split_header(memoryview(record), info.filename, "iuS")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genmem.data.errors import DataError
+from genmem.data.errors import DamagedFile, DataError
 from genmem.data.fields import SAMPLE, member_of
 from genmem.data.index import INDEX, Index
 from genmem.data.manifest import MANIFEST, Form, Manifest
@@ -18,32 +18,32 @@ from genmem.data.npy import split_header
 
 BLOCK = 512
 _REMEDY = "restore it, or delete the set and prepare it again"
+SKIP = 'data.damage = "skip" trains without it'
 
 
 def check_size(path: Path, expected: int) -> None:
     """A shard has the size that the manifest says.
 
     Raises:
-        DataError: It is missing, or has another.
+        DamagedFile: It is missing, or has another.
     """
     try:
         found = path.stat().st_size
     except FileNotFoundError:
-        raise DataError(f"{path}: missing, though {MANIFEST} lists it; {_REMEDY}") from None
+        raise DamagedFile(f"{path}: missing, though {MANIFEST} lists it; {_REMEDY}; {SKIP}") from None
     if found != expected:
-        raise DataError(
-            f"{path}: {found} bytes, {MANIFEST} says {expected}: truncated, or another file; {_REMEDY}"
+        raise DamagedFile(
+            f"{path}: {found} bytes, {MANIFEST} says {expected}: truncated, or another file; "
+            f"{_REMEDY}; {SKIP}"
         )
 
 
-def check_split(folder: Path, manifest: Manifest, index: Index) -> None:
-    """Every shard is there in full, and the index places every field of every sample inside it.
+def check_index(folder: Path, manifest: Manifest, index: Index) -> None:
+    """The index places every field of every sample inside its shard, in the manifest's form.
 
     Raises:
         DataError: What does not fit; shard, sample and field are named.
     """
-    for shard in manifest.shards:
-        check_size(folder / shard.name, shard.bytes)
     if len(index) != manifest.samples:
         raise DataError(
             f"{folder / INDEX}: {len(index)} samples, {MANIFEST} says {manifest.samples}; {_REMEDY}"

@@ -25,8 +25,11 @@ class Restoration:
             stored: (B, C, H, W), or (B, 2C, H, W) for moments: mean and deviation.
             draws: Draw the posterior with these; without, its mean is taken.
         """
-        x = stored.float()
+        # In place from here on: a batch of latents is large, and fresh memory costs more than arithmetic.
+        x = stored.to(torch.float32, copy=True)
         if self.spec.moments:
             mean, deviation = x.chunk(2, 1)
-            x = mean if draws is None else mean + deviation * draws.normal("posterior", mean.shape[1:])
-        return x * self._scale + self._shift
+            x = mean.clone()
+            if draws is not None:
+                x += deviation * draws.normal("posterior", mean.shape[1:])
+        return x.mul_(self._scale).add_(self._shift)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from genmem.contracts import LatentSpec
 from genmem.data.errors import DataError
 from genmem.data.json_table import JsonTable
 from genmem.data.manifest import FORMAT, MANIFEST, Component, Feature, FittedEncoder, Manifest, Shard
+
+DESCRIPTION = "description.json"
+"""In the set's folder: what its tars do not say of themselves."""
+
+LARGEST = 1 << 28
+"""Bytes of a manifest; a million shards have less."""
 
 # A shard's name becomes a path: it must stay in the folder.
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.tar")
@@ -25,7 +32,12 @@ def load_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise DataError(f"{path}: missing; the set was never prepared, or not to its end")
+        raise DataError(
+            f"{path}: missing; the set was never prepared, or not to its end; for tars that something "
+            f"else wrote, put {DESCRIPTION} beside the split's folder (docs/data.md)"
+        )
+    if path.stat().st_size > LARGEST:
+        raise DataError(f"{path}: {path.stat().st_size} bytes; a manifest has at most {LARGEST}")
     table = JsonTable.load(path)
     version = table.count("format")
     if version != FORMAT:
@@ -38,20 +50,38 @@ def load_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def load_description(path: Path) -> dict[str, Any]:
+    """Read what no tar says of itself: the manifest's keys that tell how a set was made.
+
+    Raises:
+        DataError: A file that is wrong; file and key are named.
+    """
+    table = JsonTable.load(path)
+    description = _read_description(table)
+    table.close()
+    return description
+
+
+def _read_description(table: JsonTable) -> dict[str, Any]:
+    return {
+        "picture_shape": _triple(table, "picture_shape"),
+        "tokenizer": _read_component(table.table("tokenizer")),
+        "latent": _read_latent(table.table("latent")),
+        "class_names": table.texts("class_names"),
+        "encoders": {name: _read_encoder(inner) for name, inner in table.table("encoders").items()},
+        "source": _read_component(table.table("source")),
+        "provenance": table.plain("provenance"),
+    }
+
+
 def _read_manifest(table: JsonTable) -> Manifest:
     manifest = Manifest(
+        **_read_description(table),
         split=table.text("split"),
         views=table.count("views"),
-        picture_shape=_triple(table, "picture_shape"),
-        tokenizer=_read_component(table.table("tokenizer")),
-        latent=_read_latent(table.table("latent")),
-        class_names=table.texts("class_names"),
-        encoders={name: _read_encoder(inner) for name, inner in table.table("encoders").items()},
         features={name: _read_feature(inner) for name, inner in table.table("features").items()},
         shards=tuple(_read_shard(inner) for inner in table.tables("shards")),
         index=_match(table, "index", _SHA256, "a sha256 in hex"),
-        source=_read_component(table.table("source")),
-        provenance=table.plain("provenance"),
     )
     _check_manifest(table, manifest)
     return manifest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from tokenize import TokenError
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -38,8 +39,10 @@ def split_header(record: memoryview, where: str, kinds: str = "iuf") -> tuple[by
         version = npy_format.read_magic(stream)
         read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
         shape, fortran, dtype = read(stream)
-    except ValueError as error:
+    except (ValueError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError) as error:
         raise DataError(f"{where}: not an npy array: {error}") from error
+    if min(shape, default=0) < 0:
+        raise DataError(f"{where}: not an npy array: its shape is {shape}")
     if dtype.kind not in kinds:
         raise DataError(f"{where}: an array of {dtype}; only plain numbers are read")
     if fortran and len(shape) > 1:

@@ -2,13 +2,15 @@
 
 A position counts samples over the whole run, all ranks together: epoch e is positions
 e·N … (e + 1)·N - 1, so epochs join without a gap, every step is full, and a checkpoint needs one
-counter. Within an epoch shards are permuted and taken `window` at a time; the samples of a window
-are permuted together. By default one window holds the whole set.
+counter. Position p belongs to lane p mod L. In an epoch the shards are permuted and laid end to end,
+and that row is cut among the lanes at the sample, each lane getting as many as it has positions; a
+shard at one of the L - 1 cuts is read by two lanes. A lane takes its shards `window` at a time and
+permutes the samples of a window together; by default one window holds them all.
 
-Lanes (for remote shards: the permuted shards are dealt to lanes, a global batch takes equally from
-each, a rank serves whole lanes) have their place in the signatures; only one lane is served so far.
+A step is `batch` positions in a row, which is equally many of every lane. They stand lane by lane, so
+a rank's contiguous piece of the global batch is whole lanes, and it reads the shards of no other.
 
-Shapes: N samples of the set, B positions asked for.
+Shapes: N samples of the set, S shards, L lanes, B positions asked for.
 """
 
 from __future__ import annotations
@@ -22,28 +24,45 @@ import numpy as np
 def permute_epoch(
     seed: int, epoch: int, counts: Sequence[int], *, window: int | None = None, lanes: int = 1
 ) -> np.ndarray:
-    """(N,) int64: the samples of an epoch in their order.
+    """(N,) int64: the samples of an epoch in the order of positions.
 
     Args:
         seed: Of the run.
         epoch: From 0.
         counts: Samples in each shard.
-        window: Shards whose samples are permuted together; all if absent.
-        lanes: Streams the shards are dealt to; 1.
+        window: Shards of a lane whose samples are permuted together; all if absent.
+        lanes: Streams the shards are dealt to.
 
     Raises:
-        ValueError: A window below 1, or another number of lanes.
+        ValueError: A window or a number of lanes below 1.
     """
-    if lanes != 1:
-        raise ValueError(f"lanes must be 1 for a local set, got {lanes}")
-    if window is not None and window < 1:
-        raise ValueError(f"window must be 1 shard or more, got {window}")
-    if window is None or window >= len(counts):
-        return _shuffle(seed, f"{epoch}", sum(counts))
-    place_of_shard = np.argsort(_shuffle(seed, f"{epoch}/shards", len(counts)))
-    window_N = np.repeat(place_of_shard // window, counts)
+    for name, value in (("lanes", lanes), ("window", window)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be 1 or more, got {value}")
     mixed_N = _shuffle(seed, f"{epoch}", sum(counts))
-    return mixed_N[np.argsort(window_N[mixed_N], kind="stable")]
+    if not len(mixed_N) or (lanes == 1 and (window is None or window >= len(counts))):
+        return mixed_N
+    # Where an epoch does not begin with lane 0, the lanes' pieces of the row are other ones; no matter.
+    lane_N = np.arange(len(mixed_N)) % lanes
+    shard_S = _shuffle(seed, f"{epoch}/shards", len(counts))
+    group_N = _deal(shard_S, counts, np.bincount(lane_N, minlength=lanes), window or len(counts))
+    order_N = np.empty_like(mixed_N)
+    order_N[np.argsort(lane_N, kind="stable")] = mixed_N[np.argsort(group_N[mixed_N], kind="stable")]
+    return order_N
+
+
+def _deal(shard_S: np.ndarray, counts: Sequence[int], share_L: np.ndarray, window: int) -> np.ndarray:
+    """(N,): of every sample, a number for its lane and window, ascending in the order they are read."""
+    count_S = np.asarray(counts, np.int64)
+    place_S = np.argsort(shard_S)
+    row_N = np.argsort(np.repeat(place_S, count_S), kind="stable")
+    # Along the row: the lane, and how many shards on from the lane's first one.
+    lane_N = np.repeat(np.arange(len(share_L)), share_L)
+    place_N = np.repeat(np.arange(len(shard_S)), count_S[shard_S])
+    first_N = np.repeat(place_N[np.minimum(np.cumsum(share_L) - share_L, len(row_N) - 1)], share_L)
+    group_N = np.empty_like(row_N)
+    group_N[row_N] = lane_N * len(shard_S) + (place_N - first_N) // window
+    return group_N
 
 
 def _shuffle(seed: int, purpose: str, count: int) -> np.ndarray:
@@ -54,20 +73,31 @@ def _shuffle(seed: int, purpose: str, count: int) -> np.ndarray:
     return np.argsort(words, kind="stable").astype(np.int64, copy=False)
 
 
-def rank_slice(step: int, batch: int, rank: int, world: int) -> range:
-    """The positions that a rank reads in a step: its contiguous share of the global batch.
+def rank_positions(step: int, batch: int, rank: int, world: int, lanes: int = 1) -> np.ndarray:
+    """(B,) int64: the positions that a rank reads in a step, its contiguous piece of the global batch.
 
     Raises:
-        ValueError: A batch that the ranks cannot share equally; the nearest that they can are named.
+        ValueError: A batch that ranks or lanes cannot share equally, or lanes that the ranks cannot;
+            those that would do are named.
     """
-    if batch % world:
-        near = [b for b in (batch - batch % world, batch + world - batch % world) if b]
+    _check_shares(batch, world, lanes)
+    local, depth = batch // world, batch // lanes
+    place_B = np.arange(rank * local, (rank + 1) * local)
+    return step * batch + place_B % depth * lanes + place_B // depth
+
+
+def _check_shares(batch: int, world: int, lanes: int) -> None:
+    for name, count in (("processes", world), ("lanes", lanes)):
+        if batch % count:
+            near = [b for b in (batch - batch % count, batch + count - batch % count) if b]
+            raise ValueError(
+                f"a batch of {batch} cannot be shared by {count} {name}; take {' or '.join(map(str, near))}"
+            )
+    if lanes > 1 and lanes % world:
+        fits = [str(size) for size in range(1, lanes + 1) if lanes % size == 0]
         raise ValueError(
-            f"a batch of {batch} cannot be shared by {world} processes; take {' or '.join(map(str, near))}"
+            f"{lanes} lanes cannot be shared by {world} processes; they can by {', '.join(fits)} (data.lanes)"
         )
-    local = batch // world
-    start = step * batch + rank * local
-    return range(start, start + local)
 
 
 class Order:
@@ -80,7 +110,7 @@ class Order:
         self.counts, self.seed, self.window, self.lanes = tuple(counts), seed, window, lanes
         self._epochs: dict[int, np.ndarray] = {}
 
-    def locate(self, positions: range) -> tuple[np.ndarray, np.ndarray]:
+    def locate(self, position_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Epochs (B,) and sample numbers (B,) int64 at these positions.
 
         Raises:
@@ -88,8 +118,7 @@ class Order:
         """
         if sum(self.counts) == 0:
             raise ValueError("a set without samples has no order")
-        place_B = np.arange(positions.start, positions.stop, dtype=np.int64)
-        epoch_B, place_B = np.divmod(place_B, sum(self.counts))
+        epoch_B, place_B = np.divmod(position_B, sum(self.counts))
         number_B = np.empty_like(place_B)
         for epoch in np.unique(epoch_B).tolist():
             rows = epoch_B == epoch

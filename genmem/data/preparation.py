@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import nullcontext
+from typing import Any
 
+import torch
 from filelock import FileLock
 
-from genmem.data.building import SetBuilder
-from genmem.data.dataset import Dataset, is_prepared
+from genmem import collectives
+from genmem.data.building import Report, SetBuilder, Team
+from genmem.data.dataset import Dataset, is_prepared, open_dataset
 from genmem.data.errors import DataError
 from genmem.data.manifest import Component
 from genmem.data.settings import describe_seat
+from genmem.data.specs import find_difference, stored_dtype
 from genmem.recipe.data_table import DataTable, ExpectTable
 
-Report = Callable[[str, int, int], None]
-"""(what is being done, done, total), called now and then."""
+__all__ = ["Report", "prepare", "refuse_mismatch", "stay_silent"]
 
 
-def stay_silent(label: str, done: int, total: int) -> None:
-    """A `Report` that says nothing."""
+def stay_silent(*said: Any) -> None:
+    """Says nothing, of whatever it is told."""
 
 
-def prepare(data: DataTable, report: Report = stay_silent, *, views: int = 1) -> Dataset:
+def prepare(
+    data: DataTable,
+    report: Report = stay_silent,
+    *,
+    device: torch.device | str = "cpu",
+    tell: Callable[[str], None] = stay_silent,
+    together: bool = False,
+) -> Dataset:
     """The data set a recipe names; built from its source if it is missing.
 
     Any number of processes may call this at once: one builds, the others wait. A build that was
@@ -31,47 +41,70 @@ def prepare(data: DataTable, report: Report = stay_silent, *, views: int = 1) ->
     Args:
         data: The recipe's table.
         report: Called with what is being done, how much is done, and of how much.
-        views: 2: store a mirrored twin of everything, when building.
+        device: Where tokenizer and encoders compute.
+        tell: Called with lines for a person: what a sample will hold, and what the set will take.
+        together: Every process of the process group calls this, and each builds its share.
 
     Raises:
         DataError: The set is missing and there is no source; or it was prepared with another
             source, tokenizer or encoder.
     """
-    folder = Path(data.path)
-    if not is_prepared(folder):
+    if not is_prepared(data.path):
         if data.source is None:
             raise DataError(
-                f"{folder}: not prepared, and the recipe has no [data.source] to prepare it from; "
+                f"{data.path}: not prepared, and the recipe has no [data.source] to prepare it from; "
                 "name one, or set data.path to a prepared folder"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            if not is_prepared(folder):
-                SetBuilder(data, data.source, views).build(report)
-    dataset = Dataset(folder)
+        team = Team(collectives.rank(), collectives.world_size(), collectives.barrier) if together else Team()
+        _build(SetBuilder(data, data.source, team, device, report, tell))
+    dataset = open_dataset(data)
     refuse_mismatch(data, dataset)
     return dataset
+
+
+def _build(builder: SetBuilder) -> None:
+    """Build under the folder's lock, which the first process of the team holds for all."""
+    folder, team = builder.folder, builder.team
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock") if team.rank == 0 else nullcontext():
+        team.wait()
+        # Nobody outside the team builds now: either all of the team see the set, or none does.
+        if not is_prepared(folder):
+            builder.build()
+        team.wait()
 
 
 def refuse_mismatch(data: DataTable, dataset: Dataset) -> None:
     """Compare a set with the recipe.
 
     Raises:
-        DataError: Its source, tokenizer or an encoder is another than the recipe's; both are named.
+        DataError: Its source, tokenizer or an encoder is another than the recipe's, its precision
+            or its views are not those asked for; both are named.
     """
     manifest = dataset.manifest("train")
     if data.source is not None:
         _refuse(data, "source", manifest.source, describe_seat(data.source))
     _refuse(data, "tokenizer", manifest.tokenizer, describe_seat(data.tokenizer))
-    spec = data.tokenizer.config.build().spec(manifest.picture_shape)
-    if spec != manifest.latent:
-        raise DataError(_explain(data, "tokenizer", str(manifest.latent), str(spec)))
+    config = data.tokenizer.config
+    decoder = config.build().spec(manifest.picture_shape)
+    if find_difference(manifest.latent, config, decoder):
+        raise DataError(_explain(data, "tokenizer", str(manifest.latent), str(decoder)))
     for name, seat in data.encoder.items():
         fitted = manifest.encoders.get(name)
         found = None if fitted is None else fitted.component
         _refuse(data, f"encoder.{name}", found, describe_seat(seat))
+    _refuse_form(data, dataset)
     if data.expect is not None:
         _refuse_unexpected(data, data.expect, dataset)
+
+
+def _refuse_form(data: DataTable, dataset: Dataset) -> None:
+    manifest = dataset.manifest("train")
+    if data.views == 2 and manifest.views == 1:
+        raise DataError(_explain(data, "views", "1", "2"))
+    for dtype in (manifest.latent.dtype, *(feature.dtype for feature in manifest.features.values())):
+        if stored_dtype(dtype, data.precision) != dtype:
+            raise DataError(_explain(data, "precision", dtype, str(data.precision)))
 
 
 def _refuse_unexpected(data: DataTable, expect: ExpectTable, dataset: Dataset) -> None:

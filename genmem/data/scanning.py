@@ -11,7 +11,9 @@ import numpy as np
 
 from genmem.data.errors import DataError
 from genmem.data.fields import LABEL
+from genmem.data.files import hash_file
 from genmem.data.index import Index, Places
+from genmem.data.manifest import Shard
 from genmem.data.npy import split_header
 from genmem.data.tar import Member, read_members
 
@@ -44,6 +46,23 @@ def scan_shard(path: Path) -> Index:
         last = key
     _check_fields(samples, path)
     return _build_index(samples, data, path)
+
+
+def describe_shard(path: Path) -> tuple[Shard, Index]:
+    """The manifest entry and the index of a tar, from the tar alone.
+
+    Raises:
+        DataError: As `scan_shard`.
+    """
+    index = scan_shard(path)
+    shard = Shard(
+        name=path.name,
+        samples=len(index),
+        bytes=path.stat().st_size,
+        sha256=hash_file(path),
+        fields=tuple(index.fields),
+    )
+    return shard, index
 
 
 def _split_name(name: str, path: Path) -> tuple[str, str]:

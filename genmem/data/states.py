@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +21,16 @@ def state_path(folder: Path, name: str) -> Path:
 def save_state(path: Path, state: Mapping[str, np.ndarray]) -> None:
     """Write a state."""
     with replace_file(path) as file:
-        file.write(save({name: np.ascontiguousarray(state[name]) for name in sorted(state)}))
+        file.write(_pack(state))
+
+
+def hash_state(state: Mapping[str, np.ndarray]) -> str:
+    """sha256 of the file that `save_state` would write: for weights that need no copy in the set."""
+    return hashlib.sha256(_pack(state)).hexdigest()
+
+
+def _pack(state: Mapping[str, np.ndarray]) -> bytes:
+    return save({name: np.ascontiguousarray(state[name]) for name in sorted(state)})
 
 
 def load_state(path: Path, sha256: str | None = None) -> dict[str, np.ndarray]:

@@ -6,7 +6,6 @@ Shapes: B samples, C H W sample.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +13,12 @@ import torch
 from torch import Tensor
 
 from genmem.contracts import Batch, LatentSpec, MemoryStore
+from genmem.data.damage import Damages
+from genmem.data.errors import DamagedSample, DamagedShard
+from genmem.data.fields import SAMPLE
 from genmem.data.latents import Restoration
-from genmem.data.order import Order, rank_slice
+from genmem.data.order import Order, rank_positions
+from genmem.data.readahead import Prefetch, ReadAhead
 from genmem.data.shards import ShardSet
 from genmem.draws import Draws
 
@@ -49,7 +52,9 @@ class Stream:
         memories: The conditioning memories, whose `fetch` is called for every batch.
         device: Where batches are put.
         workers: Threads that read ahead, one step each.
-        window: Shards whose samples are permuted together; all if absent.
+        window: Shards of a lane whose samples are permuted together; all if absent.
+        lanes: Streams the shards are dealt to; with more than one, a rank serves whole lanes.
+        skip: Damaged samples that may be replaced by others; without it, one ends the run.
     """
 
     def __init__(
@@ -68,6 +73,8 @@ class Stream:
         device: torch.device | str = "cpu",
         workers: int = 0,
         window: int | None = None,
+        lanes: int = 1,
+        skip: int | None = None,
     ) -> None:
         """A stream over `shards`.
 
@@ -80,17 +87,20 @@ class Stream:
         self.views = shards.views if views is None else views
         self.features = shards.features if features is None else tuple(features)
         self.memories = dict(memories or {})
-        self.micro_batch = _check_micro(len(rank_slice(0, batch, rank, world)), micro_batch)
+        self.order = Order(shards.counts, seed=seed, window=window, lanes=lanes)
+        self.micro_batch = _check_micro(len(self._positions(0)), micro_batch)
         self._check_offer()
         self._restore = Restoration(spec, self.device)
-        self.order = Order(shards.counts, seed=seed, window=window)
-        self.workers = workers
-        self._pool = ThreadPoolExecutor(workers, "read-ahead") if workers else None
-        self._ahead: dict[int, Future[Rows]] = {}
+        self.damages = None if skip is None else Damages(shards, self._toss, seed=seed, most=skip)
+        """What was found damaged, where it may be skipped."""
+        self._ahead = ReadAhead(self._gather, workers)
+        self._prefetch: Prefetch | None = None
 
     def batches(self, step: int) -> list[Batch]:
         """The micro-batches of this rank in optimizer step `step`, on the device."""
-        rows = self._take(step)
+        if not self.shards.storage.is_local:
+            self._fetch_ahead(step)
+        rows = self._ahead.take(step)
         batch = self._finish(rows, Draws(self.seed, rows.index_B, rows.round_B))
         cuts = range(0, len(batch.x), self.micro_batch)
         return [slice_batch(batch, start, start + self.micro_batch) for start in cuts]
@@ -103,9 +113,9 @@ class Stream:
 
     def close(self) -> None:
         """Forget what was read ahead and end the threads."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-        self._ahead.clear()
+        if self._prefetch is not None:
+            self._prefetch.close()
+        self._ahead.close()
 
     def _check_offer(self) -> None:
         if not 1 <= self.views <= self.shards.views:
@@ -118,20 +128,36 @@ class Stream:
                     f"{self.shards.folder}: no feature {name!r}; there are {list(self.shards.features)}"
                 )
 
-    def _take(self, step: int) -> Rows:
-        if self._pool is None:
-            return self._gather(step)
-        # What was read ahead for another step (after a rollback, say) is of no use.
-        wanted = range(step, step + self.workers + 1)
-        self._ahead = {s: f for s, f in self._ahead.items() if s in wanted}
-        for s in wanted:
-            if s not in self._ahead:
-                self._ahead[s] = self._pool.submit(self._gather, s)
-        return self._ahead.pop(step).result()
+    def _positions(self, step: int) -> np.ndarray:
+        return rank_positions(step, self.batch, self.rank, self.world, self.order.lanes)
+
+    def _fetch_ahead(self, step: int) -> None:
+        """Fetch shards for as many steps as a lane needs to use up a window."""
+        if self._prefetch is None:
+            if (window := self.order.window) is None:
+                raise ValueError(
+                    f"{self.shards.folder}: data.window must be given for a set at a URL: without it the "
+                    "samples of all shards are permuted together, and every batch needs all of them; try 8"
+                )
+            self.shards.storage.expect(window * max(1, self.order.lanes // self.world))
+            samples = sum(sorted(self.shards.counts)[-window:])
+            self._prefetch = Prefetch(self._fetch, 1 + samples * self.order.lanes // self.batch)
+        self._prefetch.advance(step)
+
+    def _fetch(self, step: int) -> None:
+        self.shards.fetch(self.order.locate(self._positions(step))[1])
 
     def _gather(self, step: int) -> Rows:
-        epoch_B, number_B = self.order.locate(rank_slice(step, self.batch, self.rank, self.world))
-        return self._read(number_B, self._toss(number_B, epoch_B), epoch_B)
+        epoch_B, number_B = self.order.locate(self._positions(step))
+        view_B = self._toss(number_B, epoch_B)
+        if self.damages is None:
+            return self._read(number_B, view_B, epoch_B)
+        while True:
+            numbers_views = self.damages.replace(number_B, epoch_B, view_B)
+            try:
+                return self._read(*numbers_views, epoch_B)
+            except (DamagedSample, DamagedShard) as error:
+                self.damages.note(error)
 
     def _toss(self, number_B: np.ndarray, epoch_B: np.ndarray) -> np.ndarray:
         """One coin per sample and epoch: latent, features and memory rows follow it together."""
@@ -142,13 +168,14 @@ class Stream:
 
     def _read(self, number_B: np.ndarray, view_B: np.ndarray, epoch_B: np.ndarray) -> Rows:
         fetched = {name: memory.fetch(number_B, view_B) for name, memory in self.memories.items()}
+        values = self.shards.read_fields((SAMPLE, *self.features), number_B, view_B)
         return Rows(
             torch.from_numpy(self.shards.labels(number_B)),
             torch.from_numpy(number_B),
             torch.from_numpy(view_B),
             torch.from_numpy(epoch_B),
-            torch.from_numpy(self.shards.read("x", number_B, view_B)),
-            {name: torch.from_numpy(self.shards.read(name, number_B, view_B)) for name in self.features},
+            torch.from_numpy(values[SAMPLE]),
+            {name: torch.from_numpy(values[name]) for name in self.features},
             {name: torch.from_numpy(rows) for name, rows in fetched.items() if rows is not None},
         )
 

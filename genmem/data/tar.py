@@ -12,7 +12,9 @@ from genmem.data.errors import DataError
 
 _BLOCK = 512
 _ZEROS = bytes(_BLOCK)
-_LONGEST_EXTENSION = 1 << 20
+_LONGEST_EXTENSION = 1 << 16
+_MOST_DIGITS = 18
+_SPARSE = b"GNU.sparse."
 
 
 class Member(NamedTuple):
@@ -71,12 +73,10 @@ def _octal(field: memoryview, place: int, where: str) -> int:
     text = bytes(field).strip(b" \0")
     if field[0] & 0x80:
         return int.from_bytes(bytes(field[1:]), "big")
-    try:
-        return int(text, 8)
-    except ValueError:
-        raise DataError(
-            f"{where}: damaged: the header at byte {place} holds {text!r} where a number belongs"
-        ) from None
+    # Nothing but digits: a minus would lead back to a header that was read already, for ever.
+    if not text or text.strip(b"01234567"):
+        raise DataError(f"{where}: damaged: the header at byte {place} holds {text!r} where a number belongs")
+    return int(text, 8)
 
 
 def _text(field: memoryview) -> str:
@@ -98,10 +98,22 @@ def _read_extension(kind: bytes, body: memoryview, place: int, where: str) -> di
     found, rest = {}, bytes(body)
     while rest.strip(b"\0"):
         length, space, _ = rest.partition(b" ")
-        if not space or not length.isdigit() or not len(length) + 3 < int(length) <= len(rest):
+        if not (space and len(length) + 3 < _count(length, place, where) <= len(rest)):
             raise DataError(f"{where}: damaged: the extended header at byte {place} cannot be read")
         key, _, value = rest[len(length) + 1 : int(length) - 1].partition(b"=")
-        if key == b"path" or (key == b"size" and value.isdigit()):
-            found[key.decode()] = value.decode("utf-8", "replace")
+        if key.startswith(_SPARSE):
+            raise DataError(f"{where}: a member at byte {place} is sparse; store it whole")
+        if key == b"path":
+            found["path"] = value.decode("utf-8", "replace")
+        elif key == b"size":
+            found["size"] = str(_count(value, place, where))
         rest = rest[int(length) :]
     return found
+
+
+def _count(text: bytes, place: int, where: str) -> int:
+    if not text.isdigit() or len(text) > _MOST_DIGITS:
+        raise DataError(
+            f"{where}: damaged: the extended header at byte {place} holds {text[:30]!r} for a number"
+        )
+    return int(text)

@@ -12,9 +12,10 @@ import numpy as np
 from genmem.data.errors import DataError
 from genmem.data.files import hash_file
 from genmem.data.index import INDEX, Index, load_index
-from genmem.data.inspection import check_split
+from genmem.data.inspection import check_index
 from genmem.data.manifest import MANIFEST, Shard
 from genmem.data.manifest_file import load_manifest
+from genmem.data.states import state_path
 
 
 class Damage(NamedTuple):
@@ -30,6 +31,22 @@ class Damage(NamedTuple):
     def __str__(self) -> str:
         sample = f" sample {self.sample!r}:" if self.sample else ""
         return f"{self.file}:{sample} {self.problem}"
+
+
+def verify_set(path: Path, report: Callable[[str, int, int], None] | None = None) -> list[Damage]:
+    """Everything that is wrong with both splits and with what encoders learned.
+
+    Raises:
+        DataError: A manifest or an index cannot be read.
+    """
+    damages: list[Damage] = []
+    for split in ("train", "test"):
+        damages += verify_split(path / split, report)
+    for name, encoder in load_manifest(path / "train").encoders.items():
+        state = state_path(path, name)
+        if state.is_file() and (found := hash_file(state)) != encoder.state:
+            damages.append(Damage(state, "", f"sha256 {found}, {MANIFEST} says {encoder.state}"))
+    return damages
 
 
 def verify_split(folder: Path, report: Callable[[str, int, int], None] | None = None) -> list[Damage]:
@@ -54,7 +71,7 @@ def verify_split(folder: Path, report: Callable[[str, int, int], None] | None = 
             report("verifying", i + 1, len(manifest.shards))
     if not damages:
         try:
-            check_split(folder, manifest, index)
+            check_index(folder, manifest, index)
         except DataError as error:
             damages.append(Damage(folder, "", str(error)))
     return damages

@@ -13,11 +13,12 @@ from webdataset import TarWriter
 
 from genmem.data.errors import DataError
 from genmem.data.fields import LABEL, SAMPLE, member_of
-from genmem.data.files import hash_file, replace_file
-from genmem.data.index import Index
-from genmem.data.manifest import Form, Shard
+from genmem.data.files import replace_file
+from genmem.data.manifest import Form
 from genmem.data.npy import npy_header
-from genmem.data.scanning import scan_shard
+from genmem.data.scanning import describe_shard
+
+__all__ = ["describe_shard", "key_of", "write_shard"]
 
 
 def key_of(number: int) -> str:
@@ -52,16 +53,3 @@ def write_shard(
             if label_n is not None:
                 sample[LABEL] = str(int(label_n[i])).encode()
             tar.write(sample)
-
-
-def describe_shard(path: Path) -> tuple[Shard, Index]:
-    """The manifest entry and the index of a tar, from the tar alone."""
-    index = scan_shard(path)
-    shard = Shard(
-        name=path.name,
-        samples=len(index),
-        bytes=path.stat().st_size,
-        sha256=hash_file(path),
-        fields=tuple(index.fields),
-    )
-    return shard, index

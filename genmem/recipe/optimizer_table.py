@@ -47,7 +47,7 @@ class OptimizerTable:
     warmup: Images = attrs.field(default=Images(0), validator=not_negative)
     """Images over which the learning rate grows linearly from 0."""
 
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine-decay"] = "constant"
     """After warm-up: constant, or half a cosine down to `final` at the end of the run."""
 
     final: float = attrs.field(default=0.0, validator=share)

@@ -22,8 +22,12 @@ from rich.text import Text
 
 
 class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} images/s" if task.speed else "– images/s", style="cyan")
+        return Text(f"{task.speed:,.0f}{self._unit}" if task.speed else f"–{self._unit}", style="cyan")
 
 
 class TrainingProgress:
@@ -36,7 +40,7 @@ class TrainingProgress:
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-            _Rate(),
+            _Rate(" images/s"),
             TimeRemainingColumn(elapsed_when_finished=True),
         )
         # A narrow terminal has no room for the losses; metrics.jsonl has them all.
@@ -77,6 +81,7 @@ def preparation_progress(console: Console, *, shown: bool) -> Iterator[Callable[
         TextColumn("[bold]{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _Rate("/s"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not shown, transient=True) as bars:

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from genmem import collectives
 from genmem.building import prepare_files, shapes_of
+from genmem.data.damage import read_problems
 from genmem.data.dataset import Dataset
-from genmem.data.preparation import prepare
+from genmem.data.preparation import prepare, stay_silent
 from genmem.devices import resolve
 from genmem.host.catalog import load_catalog
 from genmem.recipe import load as load_recipe
@@ -31,9 +32,14 @@ from genmem.training.trainer import Trainer
 
 
 def run(
-    source: str, overrides: tuple[str, ...], plugins: tuple[Path, ...], out: Path | None, argv: list[str]
+    source: str,
+    overrides: tuple[str, ...],
+    plugins: tuple[Path, ...],
+    out: Path | None,
+    argv: list[str],
+    minutes: float | None = None,
 ) -> None:
-    """Train a recipe to its end, from wherever its run folder left off.
+    """Train a recipe to its end, from wherever its run folder left off; or for so many minutes.
 
     Raises:
         RecipeError: What is wrong with the recipe, all of it.
@@ -48,15 +54,22 @@ def run(
         with _sole_owner(folder):
             if collectives.rank() == 0:
                 folder.begin(recipe, catalog, argv)
-            dataset = _ready_data(recipe, console)
-            _train(recipe, dataset, device, folder, console)
+            dataset = _ready_data(recipe, device, console)
+            _train(recipe, dataset, device, folder, console, minutes)
 
 
 def _train(
-    recipe: Recipe, dataset: Dataset, device: torch.device, folder: RunFolder, console: Console
+    recipe: Recipe,
+    dataset: Dataset,
+    device: torch.device,
+    folder: RunFolder,
+    console: Console,
+    minutes: float | None,
 ) -> None:
     lead = collectives.rank() == 0
     trainer = Trainer(recipe, dataset, device, Guard(lambda line: console.print(line) if lead else None))
+    if trainer.stream.damages is not None:
+        trainer.stream.damages.write_to(folder.damaged)
     _resume(trainer, folder, console)
     if trainer.finished and folder.scores.exists():
         if lead:
@@ -65,13 +78,14 @@ def _train(
         return
     reporter = _reporter(trainer, folder, console)
     bar = TrainingProgress(console, recipe.train.images, trainer.images_seen, shown=lead)
-    with watched() as interruption, bar:
+    with watched(minutes) as interruption, bar:
         finished = train(trainer, folder, reporter.during, bar, interruption)
     if finished:
         reporter.finish(trainer.images_seen, _summary(trainer, folder))
     elif lead:
+        why = f" after {minutes:g} minutes" if minutes and interruption.timed_out else ""
         console.print(
-            f"stopped at {trainer.images_seen:,} images and saved; the same command goes on from there"
+            f"stopped{why} at {trainer.images_seen:,} images and saved; the same command goes on from there"
         )
 
 
@@ -95,17 +109,20 @@ def _summary(trainer: Trainer, folder: RunFolder) -> dict[str, float]:
         name: mean_of_last(records, key, 1 if key == "loss/held_out" else 10) for key, name in keys.items()
     }
     skipped = {"skipped steps": float(trainer.guard.skipped)} if trainer.guard.skipped else {}
+    if damaged := sum(read_problems(folder.damaged).values()):
+        skipped["damaged samples replaced (damaged.jsonl)"] = float(damaged)
     return {name: value for name, value in found.items() if value is not None} | skipped
 
 
-def _ready_data(recipe: Recipe, console: Console) -> Dataset:
-    """Prepare shards and memories on rank 0; the others wait, then open what is there."""
-    for turn in (collectives.rank() == 0, collectives.rank() != 0):
-        if turn:
-            with preparation_progress(console, shown=collectives.rank() == 0) as report:
-                lead = collectives.rank() == 0
-                dataset = prepare_files(recipe, report) if lead else prepare(recipe.data)
-        collectives.barrier()
+def _ready_data(recipe: Recipe, device: torch.device, console: Console) -> Dataset:
+    """Every process prepares its share of the shards; then the first makes the files of memories."""
+    lead = collectives.rank() == 0
+    with preparation_progress(console, shown=lead) as report:
+        tell = console.print if lead else stay_silent
+        dataset = prepare(recipe.data, report, device=device, tell=tell, together=True)
+        if lead:
+            dataset = prepare_files(recipe, report)
+    collectives.barrier()
     return dataset
 
 

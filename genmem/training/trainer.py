@@ -64,6 +64,7 @@ class Trainer:
             features=sorted(wanted_features(recipe)),
             memories=conditioning(recipe, self.memories),
             device=device,
+            views=recipe.data.views,
             workers=recipe.data.workers,
             window=recipe.data.window,
             lanes=recipe.data.lanes,
