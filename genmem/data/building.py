@@ -77,9 +77,9 @@ class SetBuilder:
         Raises:
             DataError: The folder holds something else, or pictures are not alike.
         """
-        if self.team.rank == 0:
-            keep_plan(self.folder, self.data, self.seat)
         encoding = Encoding(self.data, self.seat.config.build(), self.device)
+        if self.team.rank == 0:
+            keep_plan(self.folder, self.data, self.seat, self._weights(encoding))
         self._fit(encoding)
         forms = encoding.forms()
         if self.team.rank == 0:
@@ -92,6 +92,14 @@ class SetBuilder:
                 self._join(split, encoding, forms)
             (self.folder / PLAN).unlink()
         self.team.wait()
+
+    def _weights(self, encoding: Encoding) -> dict[str, str]:
+        """Hashes of the weights that settings do not tell: files of one name may hold others."""
+        fixed = [name for name in encoding.encoders if not self.data.encoder[name].config.learns]
+        hashes = {
+            f"data.encoder.{name}.weights": hash_state(encoding.encoders[name].state()) for name in fixed
+        }
+        return {"data.tokenizer.weights": encoding.spec.weights, **hashes}
 
     def _fit(self, encoding: Encoding) -> None:
         """The first process fits, the others take up what it learned."""

@@ -18,13 +18,13 @@ from genmem.recipe.seats import Seat
 PLAN = "preparation.json"
 
 
-def keep_plan(folder: Path, data: DataTable, source: Seat[SourceConfig]) -> None:
+def keep_plan(folder: Path, data: DataTable, source: Seat[SourceConfig], weights: Mapping[str, str]) -> None:
     """Write down what is being built, or compare it with what an interrupted build wrote down.
 
     Raises:
         DataError: The folder holds another unfinished preparation, or tars of somebody else.
     """
-    path, plan = folder / PLAN, _describe(data, source)
+    path, plan = folder / PLAN, {**_describe(data, source), **weights}
     if path.is_file():
         _refuse_other(path, plan)
     elif leftover := next(folder.glob("*/*.tar"), None):

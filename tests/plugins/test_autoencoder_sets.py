@@ -199,3 +199,23 @@ path = "{tmp_path}/clip"
     change_bit(tmp_path / "vit.safetensors", "norm.weight")
     with pytest.raises(DataError, match="encoder 'dino' had weights of hash"):
         dataset.encoder("dino", seats["dino"].config)
+
+
+def test_an_unfinished_set_is_not_finished_with_another_vae(place, tmp_path, monkeypatch) -> None:
+    from genmem.data import building
+
+    real, written = building.write_shard, []
+
+    def stop(path, *rest):
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        return real(path, *rest)
+
+    monkeypatch.setattr(building, "write_shard", stop)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(loads(kl_recipe(tmp_path, place / "vae0"), "one").data)
+    monkeypatch.setattr(building, "write_shard", real)
+    with pytest.raises(DataError, match="an unfinished preparation"):
+        prepare(loads(kl_recipe(tmp_path, place / "vae1"), "two").data)
+    assert prepare(loads(kl_recipe(tmp_path, place / "vae0"), "one").data).count("train") == 1437
