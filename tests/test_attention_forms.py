@@ -102,15 +102,16 @@ def test_rows_of_a_mask_keep_their_tags() -> None:
     assert taken.chunk.label_N is not None and torch.equal(taken.chunk.label_N, number % 4 - 1)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("by", HIDES)
-@pytest.mark.parametrize("compiled", [False, True])
+EAGER = [(by, metric, False) for by in HIDES for metric in METRICS]
+# Tracing takes seconds, so two cases do for it.
+TRACED = [("all", "l2", True), ("times", "dot", True)]
+
+
+@pytest.mark.parametrize(("by", "metric", "compiled"), [*EAGER, *TRACED])
 def test_flex_attention_is_the_definition(
     monkeypatch: pytest.MonkeyPatch, by: str, metric: Metric, compiled: bool
 ) -> None:
     """Value, gradient, counts; on the host, and as the compiler sees it (chunks of two sizes)."""
-    if compiled and (by, metric) not in {("all", "l2"), ("times", "dot")}:
-        pytest.skip("tracing takes seconds")
     traced = torch.compile(flex.attend_flex, backend="aot_eager") if compiled else flex.attend_flex
     monkeypatch.setattr(passes, "attend_on_host", traced)
     q, rows = unit(B, seed=1).requires_grad_(), tagged(unit(N))

@@ -256,7 +256,6 @@ def test_without_matplotlib_one_line_says_how_to_get_it(tmp_path: Path, monkeypa
 
 
 def test_the_plot_is_drawn(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     assert plot(outcome_of(filled(tmp_path)), tmp_path / "sweep.png") is None
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob(".*partial*"))
