@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 
 from genmem.building import Builder, Shapes, shapes_of
 from genmem.conditioning import Conditioner
+from genmem.contracts import MemoryStore
 from genmem.data.dataset import Dataset
 from genmem.data.preparation import prepare
 from genmem.devices import resolve
@@ -18,6 +20,9 @@ from genmem.recipe.tables import Recipe
 from genmem.sampling.generator import Generator, generator_of
 from genmem.training import checkpoints
 from genmem.training.folder import RunFolder
+
+FREE = ("sampler.", "guidance.", "guidance=", "evaluate.", "memory.")
+"""Where a recipe says how samples are made and scored; the rest is what the weights were trained as."""
 
 
 def load(
@@ -31,7 +36,8 @@ def load(
 
     Args:
         path: The folder `genmem train` wrote.
-        overrides: Over its recipe, "--sampler.steps=50" say; the weights stay as they are.
+        overrides: Over its recipe, "--sampler.steps=50" say; the weights stay as they are. What they
+            were trained as is refused.
         plugins: Un-packaged plugin files the run was made with; they are never run unasked.
         device: Instead of the recipe's.
 
@@ -55,6 +61,13 @@ class Run:
         device: str | None = None,
     ) -> None:
         """Read the recipe and find the newest checkpoint."""
+        for word in overrides:
+            if not word.removeprefix("--").startswith(FREE):
+                raise ValueError(
+                    f"{word}: the run is trained; only sampler, guidance, evaluate and memory can be others "
+                    "now. Train another run for the rest"
+                )
+        self.overrides = overrides
         self.folder = RunFolder(path)
         if not self.folder.recipe.exists():
             raise FileNotFoundError(
@@ -92,11 +105,29 @@ class Run:
         recipe = self.recipe
         builder = Builder(recipe, self.shapes)
         memories = builder.memories(self.device)
+        self._check(memories)
         backbone = builder.backbone(memories, self.device)
         backbone.load_state_dict(checkpoints.weights(self.checkpoint, weights or recipe.evaluate.weights))
         return generator_of(
             recipe, backbone.eval(), Conditioner(recipe.condition, memories), self.shapes, self.device
         )
+
+    def _check(self, memories: Mapping[str, MemoryStore]) -> None:
+        """Refuse a bank that came to lie where the run's was; another one is asked for by an override."""
+        recorded = checkpoints.load_state(self.checkpoint).get("fingerprints", {})
+        for name, store in memories.items():
+            before, now = recorded.get(f"memory.{name}"), store.fingerprint()
+            asked = any(word.removeprefix("--").startswith(f"memory.{name}.") for word in self.overrides)
+            if before is not None and before.get("encoder") != now.get("encoder"):
+                raise ValueError(
+                    f"memory.{name} has rows of another encoder than the run was trained with: "
+                    f"{before.get('encoder')} there, {now.get('encoder')} here; they would mean nothing to it"
+                )
+            if before is not None and before != now and not asked:
+                raise ValueError(
+                    f"memory.{name} is another one than the run was trained with: {before} there, "
+                    f"{now} here; bring that one back, or ask for this one by --memory.{name}.KEY=VALUE"
+                )
 
     def sample(self, num: int, *, seed: int = 0, weights: str | None = None) -> Pictures:
         """Pictures number 0 … num - 1 of this seed; in a notebook they show themselves."""

@@ -14,7 +14,13 @@ from genmem.contracts import Batch, Conditioning, MemoryStore
 from genmem.draws import Draws
 
 if TYPE_CHECKING:
+    from genmem.data.dataset import Dataset
     from genmem.recipe.tables import ConditionTable
+
+
+def rows_are_of(store: MemoryStore, dataset: Dataset) -> bool:
+    """Whether the store's rows came from this very set, so that its sample numbers mean something."""
+    return bool(store.describe().get("data") == dataset.fingerprint())
 
 
 class Conditioner:

@@ -97,9 +97,34 @@ def beside(
     check_pictures(neighbours_BKHWC.reshape(-1, *shape[2:]), "neighbours")
     scale = _visible_scale(height) if scale is None else scale
     blocks = [
-        _block(sample, near, scale, gap) for sample, near in zip(samples_BHWC, neighbours_BKHWC, strict=True)
+        _line([sample[None], near], scale, gap)
+        for sample, near in zip(samples_BHWC, neighbours_BKHWC, strict=True)
     ]
     sheet = grid(np.stack(blocks), columns=columns, scale=1, gap=4 * gap)
+    return _captioned(sheet, caption) if caption else sheet
+
+
+def lines(
+    groups: Sequence[np.ndarray], caption: str = "", scale: int | None = None, gap: int = 2
+) -> Image.Image:
+    """Groups of pictures side by side, a line of each below the last; orange lines between groups.
+
+    Args:
+        groups: uint8 (S, n, H, W, C): n pictures in each of the S lines, n for each group.
+        caption: A line of text above; none if empty.
+        scale: Each pixel becomes scale × scale; chosen to make small pictures visible if absent.
+        gap: Pixels between pictures.
+
+    Raises:
+        TypeError, ValueError: As `check_pictures`, or groups of another number of lines.
+    """
+    if len({len(group) for group in groups}) != 1:
+        raise ValueError(f"groups must have one number of lines, got {[len(group) for group in groups]}")
+    for group in groups:
+        check_pictures(group.reshape(-1, *group.shape[2:]))
+    scale = _visible_scale(groups[0].shape[2]) if scale is None else scale
+    blocks = [_line([group[number] for group in groups], scale, gap) for number in range(len(groups[0]))]
+    sheet = grid(np.stack(blocks), columns=1, scale=1, gap=gap)
     return _captioned(sheet, caption) if caption else sheet
 
 
@@ -181,16 +206,17 @@ def _enlarged(pictures_BHWC: np.ndarray, scale: int) -> np.ndarray:
     return pictures_BHWC.repeat(scale, 1).repeat(scale, 2)
 
 
-def _block(sample_HWC: np.ndarray, near_KHWC: np.ndarray, scale: int, gap: int) -> np.ndarray:
-    """RGB picture: the sample, a line, its neighbours."""
-    pictures = _enlarged(np.concatenate([sample_HWC[None], near_KHWC]), scale)
-    height = pictures.shape[1]
+def _line(groups: Sequence[np.ndarray], scale: int, gap: int) -> np.ndarray:
+    """RGB picture: groups (n, H, W, C) side by side, a coloured line between two."""
+    height = groups[0].shape[1] * scale
     between = np.full((height, gap, 3), _BACKGROUND, np.uint8)
     line = np.broadcast_to(np.array(_SEPARATOR, np.uint8), (height, 2, 3))
-    parts = [_colour(pictures[0]), between, line]
-    for picture in pictures[1:]:
-        parts += [between, _colour(picture)]
-    return np.concatenate(parts, 1)
+    parts: list[np.ndarray] = []
+    for group in groups:
+        parts += [line, between] if parts else []
+        for picture in _enlarged(group, scale):
+            parts += [_colour(picture), between]
+    return np.concatenate(parts[:-1], 1)
 
 
 def _colour(picture_HWC: np.ndarray) -> np.ndarray:

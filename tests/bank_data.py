@@ -23,19 +23,32 @@ class Features:
     path: Path
     rows: np.ndarray
     name: str = "made up"
+    mirrored: np.ndarray | None = None
+    label_N: np.ndarray | None = None
+
+    @property
+    def views(self) -> int:
+        """2 where there are mirrored rows."""
+        return 1 if self.mirrored is None else 2
 
     def count(self, split: str) -> int:
         """Samples."""
         return len(self.rows)
 
-    def feature(self, split: str, name: str, start: int, stop: int) -> np.ndarray:
+    def labels(self, split: str) -> np.ndarray:
+        """Classes; none unless they are given."""
+        return np.full(len(self.rows), -1) if self.label_N is None else self.label_N
+
+    def feature(self, split: str, name: str, start: int, stop: int, view: int = 0) -> np.ndarray:
         """A part."""
         assert (split, name) == ("train", "enc")
-        return self.rows[start:stop].astype(np.float32)
+        rows = self.mirrored if view else self.rows
+        assert rows is not None
+        return rows[start:stop].astype(np.float32)
 
     def provenance(self) -> dict[str, Any]:
         """As a data set's: nested, with tuples."""
-        return {"source": self.name, "encoders": {"enc": ("linear", 1)}}
+        return {"source": self.name, "encoders": {"enc": ("linear", 1)}, "states": {"enc": "none"}}
 
 
 def decaying(count: int = 60, width: int = 12, seed: int = 0) -> np.ndarray:

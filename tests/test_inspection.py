@@ -214,7 +214,7 @@ def test_a_run_from_before_a_key_existed_goes_on(data, tmp_path):
     folder.begin(recipe, load_catalog(), [])
     assert folder.recipe.read_text() == written
     folder.recipe.write_text(written.replace("\ncompile = false\n", "\ncompile = true\n"))
-    with pytest.raises(ValueError, match="train.compile: True there, False here"):
+    with pytest.raises(ValueError, match=r"train\.compile: True there, False here"):
         folder.begin(recipe, load_catalog(), [])
     folder.recipe.write_text(written.replace("\ncompile = false\n", "\ncompiled = false\n"))
     with pytest.raises(ValueError, match="cannot be read here"):

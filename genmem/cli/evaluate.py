@@ -26,7 +26,8 @@ def command(
 ) -> None:
     """Score the newest checkpoint of a run, beside noise, a Gaussian and the floor.
 
-    Overrides may change how samples are made and scored: sampler, guidance and evaluate.
+    Overrides may change how samples are made and scored: sampler, guidance, evaluate, and the memory
+    that conditions (another bank, another way to draw).
 
     \b
     Examples:

@@ -2,7 +2,7 @@
 
 A store declares abilities; `genmem check` compares them with what a recipe asks of it:
 
-condition   `fetch`, `read`, `encode`, `choose`, `rows`: rows that condition a network
+condition   `fetch`, `read`, `choose`, `codes`, `code`, `decode`, `mix`: rows that condition a network
 attend      `attend`: log-sum-exp over all rows, differentiable in the query
 nearest     `nearest`: the closest rows
 write       `stage`, `commit`: rows that training adds
@@ -112,7 +112,7 @@ class MemoryStore(ABC):
 
     def encode(self, batch: Batch) -> Tensor:
         """(B, K, E) for samples that are not in the store, from their features (eq. 10)."""
-        raise self._unable("condition")
+        return self.decode(self.code(batch))
 
     def choose(self, draws: Draws, label_B: Tensor | None, noise: Tensor) -> Tensor:
         """Row numbers (B,) int64 to generate from, one for each of `draws.index_B`."""
@@ -124,11 +124,33 @@ class MemoryStore(ABC):
         Raises:
             IndexError: A number that is not a row.
         """
+        return self.decode(self.codes(number_B))
+
+    def codes(self, number_B: Tensor) -> Tensor:
+        """(B, …): the stored form of the rows of these numbers, on the device. Raises as `rows`."""
+        raise self._unable("condition")
+
+    def code(self, batch: Batch) -> Tensor:
+        """(B, …): the stored form that samples outside the store would have, from their features."""
+        raise self._unable("condition")
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """(B, K, E): rows from their stored form (eq. 9)."""
+        raise self._unable("condition")
+
+    def mix(self, first: Tensor, second: Tensor, share_B: Tensor, spherical: bool = False) -> Tensor:
+        """Stored forms between: share · first + (1 - share) · second (eq. 11), or shares of the angle."""
         raise self._unable("condition")
 
     def samples_of(self, number_B: Tensor) -> Tensor:
-        """(B,) int64: the training sample each row came from."""
+        """(B,) int64: the training sample each row came from; -1 where it came from none."""
         raise self._unable("condition")
+
+    def labels_of(self, number_B: Tensor) -> Tensor:
+        """(B,) int64: the class of each row's sample; -1 where the store does not know it."""
+        import torch
+
+        return torch.full_like(number_B, -1)
 
     # attend, nearest -----------------------------------------------------------------------
 
@@ -181,7 +203,14 @@ class MemoryStore(ABC):
         """
 
     def fingerprint(self) -> dict[str, Any]:
-        """What identifies a frozen store (JSON); a run refuses another. Empty otherwise."""
+        """What identifies a frozen store (JSON); a run refuses another. Empty otherwise.
+
+        Added rows leave it the same. "encoder": what made the rows; a run never takes another's.
+        """
+        return {}
+
+    def describe(self) -> dict[str, Any]:
+        """What a score must say of it beside that (JSON); "data": the fingerprint of its rows' set."""
         return {}
 
     def num_bytes(self) -> int:

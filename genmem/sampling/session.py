@@ -16,9 +16,11 @@ from rich.progress import Progress
 
 from genmem import collectives
 from genmem.api import Run, load
+from genmem.contracts import MemoryStore
 from genmem.pictures import Pictures
 from genmem.sampling.generator import Generated, Generator
 from genmem.sampling.outputs import FORMATS, Output
+from genmem.scoring.spaces import describe
 from genmem.training.launch import process_group
 
 SHOWN = 256
@@ -37,6 +39,7 @@ class Job:
     form: str
     labels: str
     plugins: tuple[Path, ...]
+    overrides: tuple[str, ...] = ()
 
 
 def sample(job: Job) -> None:
@@ -49,14 +52,14 @@ def sample(job: Job) -> None:
         FileNotFoundError: No run, or no checkpoint in it.
         ValueError: The folder holds pictures of another job; the message says what differs.
     """
-    run = load(job.run, plugins=job.plugins)
+    run = load(job.run, overrides=job.overrides, plugins=job.plugins)
     with process_group(run.device):
         folder = job.out or job.run / "samples" / f"seed-{job.seed}"
+        generator = attrs.evolve(run.generator(job.weights), labels=job.labels)
         if collectives.rank() == 0:
-            _begin(folder, _identity(run, job))
+            _begin(folder, _identity(run, job, generator.conditioner.store))
         collectives.barrier()
         output: Output = FORMATS[job.form](folder)
-        generator = attrs.evolve(run.generator(job.weights), labels=job.labels)
         evaluations = _generate(run, job, generator, output)
         collectives.barrier()
         if collectives.rank() == 0:
@@ -91,16 +94,22 @@ def _facts(part: Generated) -> list[dict[str, Any]]:
     return [{name: values[i] for name, values in there.items()} for i in range(len(part.index_B))]
 
 
-def _identity(run: Run, job: Job) -> dict[str, Any]:
-    return {
+def _identity(run: Run, job: Job, store: MemoryStore | None) -> dict[str, Any]:
+    guidance = run.recipe.guidance
+    identity = {
         "run": run.recipe.name,
         "images_seen": run.images_seen,
         "weights": job.weights or run.recipe.evaluate.weights,
         "seed": job.seed,
         "labels": job.labels,
         "batch": run.recipe.evaluate.batch,
-        "sampler": {"use": run.recipe.sampler.use, **attrs.asdict(run.recipe.sampler.config)},
+        "sampler": describe(run.recipe.sampler),
+        "guidance": None if guidance is None else describe(guidance),
+        "memory": None if store is None else {**store.fingerprint(), **store.describe()},
     }
+    # As it comes back from the file: tuples are lists.
+    plain: dict[str, Any] = json.loads(json.dumps(identity))
+    return plain
 
 
 def _begin(folder: Path, identity: dict[str, Any]) -> None:

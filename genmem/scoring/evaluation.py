@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genmem.conditioning import rows_are_of
 from genmem.contracts import Prediction
 from genmem.data.dataset import Dataset
 from genmem.data.stream import Stream
@@ -20,7 +21,7 @@ from genmem.draws import Draws
 from genmem.recipe.tables import Recipe
 from genmem.sampling.gallery import Gallery
 from genmem.sampling.generator import Generator
-from genmem.scoring import classifier, gaussian, linear
+from genmem.scoring import classifier, gaussian
 from genmem.scoring.energy import energy_distance
 from genmem.scoring.neighbours import copy_rate, nearest
 from genmem.scoring.spaces import Space, open_spaces
@@ -39,7 +40,8 @@ class Evaluation:
             for split in ("train", "test")
         )
         self.tokenizer = recipe.data.tokenizer.config.build()
-        self.train = dataset.pictures("train", np.arange(dataset.count("train")), self.tokenizer)
+        self.train_numbers = dataset.sound("train")
+        self.train = dataset.pictures("train", self.train_numbers, self.tokenizer)
         self.test = dataset.pictures("test", np.arange(dataset.count("test")), self.tokenizer)
         self.spaces = open_spaces(recipe.evaluate.encoder, self.train, self.test)
         self.lookup = self.spaces[recipe.evaluate.copies] if recipe.evaluate.copies else None
@@ -100,19 +102,25 @@ class Evaluation:
 
     def agreement(self, pictures: np.ndarray, labels_N: np.ndarray | None) -> Row:
         """Share of pictures that the classifier gives the label they were asked to have."""
-        if self.classifier is None or self.lookup is None or labels_N is None:
+        if self.classifier is None or self.lookup is None or labels_N is None or (labels_N < 0).all():
             return {}
-        return {"labels": self.classifier.accuracy(self.lookup.features(pictures), labels_N)}
+        known_N = labels_N >= 0
+        features_ND = self.lookup.features(pictures[known_N])
+        return {"labels": self.classifier.accuracy(features_ND, labels_N[known_N])}
 
     def asked_labels(self, gallery: Gallery, generator: Generator) -> np.ndarray | None:
-        """The labels samples should have: those given, or those of their memory rows."""
+        """The labels samples should have: those given, or those of their memory rows, -1 where unknown.
+
+        None where rows come from another set, whose classes may be others.
+        """
         store = generator.conditioner.store
         if gallery.label_N is not None:
             return gallery.label_N
         if store is None or gallery.row_N is None or not self.dataset.class_names:
             return None
-        samples_N = store.samples_of(torch.from_numpy(gallery.row_N)).cpu().numpy()
-        return cast(np.ndarray, self.dataset.labels("train")[samples_N])
+        if not rows_are_of(store, self.dataset):
+            return None
+        return store.labels_of(torch.from_numpy(gallery.row_N)).cpu().numpy()
 
     def noise(self, num: int) -> np.ndarray:
         """Pictures of pure noise."""
@@ -123,11 +131,6 @@ class Evaluation:
         """Pictures from a Gaussian with the training pictures' mean and covariance."""
         return gaussian.draw_pictures(self.train, Draws(self.recipe.evaluate.seed, torch.arange(num)))
 
-    def decode_rows(self, train_rows: Tensor, train_x: Tensor, rows: Tensor) -> np.ndarray:
-        """Pictures that least squares reads from memory rows."""
-        decode = linear.fit(train_rows.double(), train_x.double())
-        return self.tokenizer.decode(decode.decode(rows.double()).float())
-
     def neighbours(self, pictures: np.ndarray, k: int = 1) -> np.ndarray:
         """Numbers (N, k) of the nearest training pictures."""
         space: Space = self.lookup or next(iter(self.spaces.values()))
@@ -137,4 +140,5 @@ class Evaluation:
         if self.lookup is None or not self.dataset.class_names:
             return None
         classes = len(self.dataset.class_names)
-        return classifier.fit(self.lookup.train_ND, self.dataset.labels("train"), classes)
+        labels_N = self.dataset.labels("train")[self.train_numbers]
+        return classifier.fit(self.lookup.train_ND, labels_N, classes)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genmem import collectives
+from genmem.contracts import MemoryStore
 from genmem.draws import Draws
 from genmem.sampling.gallery import Gallery, Tick, generate
 from genmem.sampling.generator import Generator
 from genmem.scoring.evaluation import Evaluation
+from genmem.scoring.reading import RowReading, read_rows
 from genmem.scoring.table import NOT_APPLICABLE, Cell, Column, Row, ScoreTable
 
 Scores = dict[str, float]
@@ -28,6 +30,8 @@ class Report(NamedTuple):
 
     table: ScoreTable
     gallery: Gallery
+    memory: dict[str, Any] | None
+    """Of the memory that conditions: what it is, its rows, and the pixel energy they carry."""
 
 
 def full_report(
@@ -51,7 +55,9 @@ def full_report(
     unseen = sample(memory_NKE=held_out.memory_NKE) if held_out else None
     if collectives.rank() != 0:
         return None
-    rows = _baselines(evaluation) | _samples(evaluation, generator, gallery)
+    store = generator.conditioner.store
+    reading = None if store is None else read_rows(evaluation, store)
+    rows = _baselines(evaluation) | _samples(evaluation, generator, gallery, reading)
     floors: dict[str, Scores] = {}
     if held_out and unseen:
         name = "samples, held-out rows"
@@ -59,7 +65,7 @@ def full_report(
         floors[name] = evaluation.row(evaluation.train, held_out.other_half)
     rows["held-out pictures"] = evaluation.held_out_closeness() | _held_out_accuracy(evaluation)
     rows["floor: training pictures"] = floor = evaluation.row(evaluation.train)
-    return Report(_table(evaluation, rows, floor, floors, digest), gallery)
+    return Report(_table(evaluation, rows, floor, floors, digest), gallery, _facts(store, reading))
 
 
 def _baselines(evaluation: Evaluation) -> dict[str, Scores]:
@@ -72,12 +78,23 @@ def _baselines(evaluation: Evaluation) -> dict[str, Scores]:
     }
 
 
-def _samples(evaluation: Evaluation, generator: Generator, gallery: Gallery) -> dict[str, Scores]:
+def _samples(
+    evaluation: Evaluation, generator: Generator, gallery: Gallery, reading: RowReading | None
+) -> dict[str, Scores]:
     """The samples, after what their memory rows alone give."""
-    labels = evaluation.asked_labels(gallery, generator)
-    decoded = _linear_decode(evaluation, generator, gallery)
-    rows = {} if decoded is None else {"linear decode of the rows": _scored(evaluation, decoded, labels)}
+    labels, store = evaluation.asked_labels(gallery, generator), generator.conditioner.store
+    rows = {}
+    if store is not None and reading is not None and gallery.row_N is not None:
+        given = store.rows(torch.from_numpy(gallery.row_N).to(generator.device))
+        rows["linear decode of the rows"] = _scored(evaluation, reading.pictures(given.cpu()), labels)
     return rows | {"samples": _scored(evaluation, gallery.pictures, labels)}
+
+
+def _facts(store: MemoryStore | None, reading: RowReading | None) -> dict[str, Any] | None:
+    if store is None or reading is None:
+        return None
+    found = {"rows": store.num_rows, "width": store.width, "pixel_energy": reading.energy}
+    return found | store.fingerprint() | store.describe()
 
 
 class _HeldOutRows(NamedTuple):
@@ -107,17 +124,6 @@ def _scored(
 ) -> Scores:
     found = evaluation.row(pictures, half) | evaluation.agreement(pictures, labels)
     return found | evaluation.closeness(pictures)
-
-
-def _linear_decode(evaluation: Evaluation, generator: Generator, gallery: Gallery) -> np.ndarray | None:
-    store = generator.conditioner.store
-    if store is None or gallery.row_N is None:
-        return None
-    numbers = torch.arange(store.num_rows, device=generator.device)
-    samples = store.samples_of(numbers).cpu().numpy()
-    x = evaluation.training.batch_of(samples).x.cpu()
-    rows = store.rows(torch.from_numpy(gallery.row_N).to(generator.device))
-    return evaluation.decode_rows(store.rows(numbers).cpu(), x, rows.cpu())
 
 
 def _held_out_accuracy(evaluation: Evaluation) -> Scores:

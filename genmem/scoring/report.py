@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,6 +83,7 @@ class Reporter:
             "evaluations_per_sample": report.gallery.evaluations,
             "protocol": self.protocol.to_json(),
             "table": report.table.to_json(),
+            "memory": report.memory,
             "pictures": pictures,
             "time": time.time(),
         }
@@ -112,10 +114,26 @@ def show(folder: RunFolder, console: Console) -> None:
     console.print(table)
     for title, meaning in LEGEND.items():
         console.print(f"{title}: {meaning}", highlight=False, soft_wrap=True)
+    if record.get("memory"):
+        console.print(tell_memory(record["memory"]), highlight=False, soft_wrap=True)
     run = "  ".join(f"{name} {_number(value)}" for name, value in record["run"].items())
     console.print(f"{record['images']:,} images seen  {run}", highlight=False, soft_wrap=True)
     for name, path in record["pictures"].items():
         console.print(f"{name}: {folder.path / path}", highlight=False, soft_wrap=True)
+
+
+def tell_memory(memory: Mapping[str, Any]) -> str:
+    """What a score with a memory must be quoted with, in one line."""
+    encoder = memory.get("encoder")
+    name = encoder.get("name") if isinstance(encoder, Mapping) else encoder
+    parts = [
+        f"{memory['rows']:,} rows, {memory.get('added_rows', 0):,} of them added",
+        f"drawn {memory['drawn']}" if "drawn" in memory else "",
+        f"encoder {name}" if name else "",
+        f"width {memory['width']}" + (f", rank {memory['rank']}" if memory.get("rank") else ""),
+        f"they carry {memory['pixel_energy']:.1%} of the pixel energy of held-out pictures",
+    ]
+    return f"memory: {'; '.join(part for part in parts if part)}"
 
 
 def _number(value: float) -> str:

@@ -59,4 +59,5 @@ def _memory(store: MemoryStore | None) -> dict[str, Any] | None:
         "identity": store.fingerprint(),
         "rows": store.num_rows,
         "drawn": "by the store, from the sample's number",
+        **store.describe(),
     }

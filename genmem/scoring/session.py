@@ -12,11 +12,9 @@ from genmem.api import Run, load
 from genmem.data.files import replace_file
 from genmem.scoring.evaluation import Evaluation
 from genmem.scoring.full import full_report
+from genmem.scoring.report import tell_memory
 from genmem.scoring.run_protocol import protocol_of
 from genmem.scoring.table import ScoreTable
-
-TABLES = ("sampler.", "guidance.", "guidance=", "evaluate.")
-"""Where a recipe says how samples are made and scored."""
 
 
 def evaluate(
@@ -35,12 +33,6 @@ def evaluate(
         FileNotFoundError: No run, or no checkpoint in it.
         ValueError: An override of what the weights were trained as.
     """
-    for word in overrides:
-        if not word.removeprefix("--").startswith(TABLES):
-            raise ValueError(
-                f"{word}: the run is trained; only sampler, guidance and evaluate can be others now. "
-                "Train another run for the rest"
-            )
     run = load(path, overrides=overrides, plugins=plugins)
     seed = run.recipe.evaluate.seed if seed is None else seed
     weights = weights or run.recipe.evaluate.weights
@@ -54,6 +46,8 @@ def evaluate(
         print(json.dumps(record, indent=1))
         return
     console.print(table)
+    if record["memory"]:
+        console.print(tell_memory(record["memory"]), highlight=False, soft_wrap=True)
     console.print(f"{run.images_seen:,} images seen, weights {weights!r}, seed {seed}", highlight=False)
 
 
@@ -64,4 +58,5 @@ def _score(run: Run, seed: int, weights: str) -> tuple[dict[str, Any], ScoreTabl
     report = full_report(evaluation, generator, protocol.digest, seed)
     assert report is not None  # one process
     table = report.table
-    return {"images": run.images_seen, "protocol": protocol.to_json(), "table": table.to_json()}, table
+    record = {"images": run.images_seen, "protocol": protocol.to_json(), "table": table.to_json()}
+    return record | {"memory": report.memory}, table

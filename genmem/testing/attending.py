@@ -78,8 +78,11 @@ def _known(store: MemoryStore) -> tuple[Tensor, Tensor] | None:
     if "condition" not in store.abilities:
         return None
     number_B = torch.arange(min(BATCH, store.num_rows))
-    row_BKE = store.rows(number_B)
-    return (row_BKE[:, 0], store.samples_of(number_B)) if row_BKE.shape[1] == 1 else None
+    row_BKE, ids_B = store.rows(number_B), store.samples_of(number_B)
+    every_N = store.samples_of(torch.arange(store.num_rows))
+    # A sample that has a row in each view is hidden by both.
+    once = bool(((ids_B[:, None] == every_N).sum(1) == 1).all())
+    return (row_BKE[:, 0], ids_B) if row_BKE.shape[1] == 1 and once else None
 
 
 def _check_labels(store: MemoryStore) -> None:

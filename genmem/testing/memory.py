@@ -164,11 +164,23 @@ def _check_condition(store: MemoryStore) -> None:
         "rows must be (B, K, E)"
     )
     assert len(store.samples_of(numbers)) == BATCH, "samples_of must give one sample number a row"
+    assert len(store.labels_of(numbers)) == BATCH, "labels_of must give one class a row"
+    _check_codes(store, numbers, rows)
     try:
         store.rows(torch.tensor([store.num_rows]))
     except IndexError:
         return
     raise AssertionError("rows must raise IndexError for a number that is not a row")
+
+
+def _check_codes(store: MemoryStore, numbers: Tensor, rows: Tensor) -> None:
+    codes = store.codes(numbers)
+    assert torch.equal(store.decode(codes), rows), "decode of a row's code must be the row"
+    ends = codes, codes.flip(0)
+    for spherical in (False, True):
+        for share, end in zip((1.0, 0.0), ends, strict=True):
+            mixed = store.mix(*ends, torch.full((len(numbers),), share), spherical)
+            assert torch.equal(mixed, end), "mix must be the first code at share 1, the second at share 0"
 
 
 def _same(before: Mapping[str, Tensor], now: Mapping[str, Tensor], why: str) -> None:

@@ -18,14 +18,9 @@ if TYPE_CHECKING:
     from genmem_bank.store import SvdBank
 
 
-def _positive(instance: object, attribute: attrs.Attribute[Any], value: int) -> None:
-    if value < 1:
+def _positive(instance: object, attribute: attrs.Attribute[Any], value: int | str) -> None:
+    if isinstance(value, int) and value < 1:
         raise ValueError(f"{attribute.name} must be 1 or more, got {value}")
-
-
-def _share(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not 0 <= value < 1:
-        raise ValueError(f"{attribute.name} must be in [0, 1), got {value}")
 
 
 @attrs.frozen(kw_only=True)
@@ -40,31 +35,53 @@ class SvdBankConfig(MemoryConfig):
     encoder: str
     """The per-sample feature its rows are made of, by its name in `data.encoder`."""
 
-    rank: int = attrs.field(validator=_positive)
-    """Dimensions kept; at most the feature's width."""
+    rank: int | Literal["raw"] = attrs.field(validator=_positive)
+    """Dimensions kept, at most the feature's width; "raw": rows as they are, not decomposed."""
+
+    train_row: Literal["own", "drawn"] = "own"
+    """The row that a training sample is given: its own (GMem's code), or any (the paper's algorithm 1)."""
+
+    draw: Literal["uniform", "class-balanced", "noise"] = "uniform"
+    """The row that a generated sample is given: any; one of each class in turn (or of the class asked
+    for, where labels condition too); or the one that its noise points to (the paper, GMem's first code)."""
 
     mask: Literal["zero", "random", "noise", "none"] = "zero"
     """In training: entries set to zero, entries replaced by noise, noise added to all, nothing."""
 
-    mask_ratio: float = attrs.field(default=0.4, validator=_share)
+    mask_ratio: float = attrs.field(default=0.4, validator=attrs.validators.ge(0))
     """Share of a row's entries that is masked; for "noise", its strength."""
 
     mask_rule: Literal["exact", "independent"] = "exact"
     """The same number of entries in every row (paper), or each by its own coin, the kept ones
     divided by 1 - mask_ratio (GMem's code)."""
 
+    mask_scale: Literal["row", "width", "unit"] = "row"
+    """Deviation of the noise of "random" and "noise": ‖row‖/√width, 1/√width, or 1."""
+
     normalise: bool = True
     """Bring rows back to unit norm after reconstruction."""
 
-    dtype: Literal["fp32", "bf16"] = "fp32"
-    """How coefficients are stored."""
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """How rows are stored; fp16 in a raw bank alone."""
 
     def __attrs_post_init__(self) -> None:
+        if self.rank != "raw" and self.dtype == "fp16":
+            raise ValueError('dtype = "fp16" does not hold the range of coefficients; give "bf16" or "fp32"')
+        too_much = self.mask_ratio >= 1 if self.mask_rule == "independent" else self.mask_ratio > 1
+        if self.mask != "noise" and too_much:
+            raise ValueError(
+                f"mask_ratio = {self.mask_ratio}: a share is at most 1, and below 1 where coins are tossed"
+            )
         if self.mask == "noise" and self.mask_rule != "exact":
             raise ValueError(
                 f'mask_rule = "{self.mask_rule}" says which entries to mask, but mask = "noise" '
                 "adds noise to all of them; remove mask_rule"
             )
+
+    @property
+    def dimensions(self) -> int | None:
+        """The rank; None of a raw bank."""
+        return self.rank if isinstance(self.rank, int) else None
 
     @property
     def features(self) -> frozenset[str]:
@@ -77,7 +94,7 @@ class SvdBankConfig(MemoryConfig):
         Raises:
             ValueError: A bank of something else, or features no bank can be made of.
         """
-        from genmem_bank.construction import prepare_bank
+        from genmem_bank.preparation import prepare_bank
 
         prepare_bank(self, dataset)
 
@@ -102,6 +119,9 @@ def genmem_memories() -> dict[str, type[MemoryConfig]]:
 @hookimpl
 def genmem_commands() -> dict[str, click.Command]:
     """The commands of this plugin."""
+    from genmem_bank.change_commands import CHANGES
     from genmem_bank.commands import bank
 
+    for command in CHANGES:
+        bank.add_command(command)
     return {"bank": bank}

@@ -1,181 +1,220 @@
 """Building a bank: two streaming passes over the features, never an N × E decomposition.
 
 Pass one sums the moments of the unit rows in float64; the eigenvectors of their covariance are the
-right singular vectors of M - μ. Pass two writes the coefficients. Nothing grows with N.
-Shapes: N rows of a chunk, E width, R rank.
+right singular vectors of M - μ. Pass two writes the coefficients, reads them back and sums the
+error. Nothing grows with N; the processes of a team share the blocks of rows.
+Shapes: E width, R rank.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import attrs
+import torch
+from torch import Tensor
 
+from genmem_bank.card import Card, Origin, Segment, read_card, write_card
+from genmem_bank.features import Features
 from genmem_bank.files import (
-    CARD,
-    Basis,
-    Card,
     identity_of,
-    read_card,
+    lock,
+    name_segment,
+    rows_header,
     write_basis,
-    write_card,
-    write_rows,
+    write_encoder,
+    write_numbers,
 )
+from genmem_bank.labels import write_labels
+from genmem_bank.moments import Decomposition, decompose, join_moments, sum_moments
+from genmem_bank.team import Team
+from genmem_bank.tensors import DTYPES, STORED, Dtype
+from genmem_bank.unfinished import Block, Unfinished, blocks_of
+from genmem_bank.verification import hash_array
+from genmem_bank.writing import Projection, write_rows
 
-if TYPE_CHECKING:
-    from genmem.contracts import DatasetFolder
-    from genmem_bank import SvdBankConfig
-
-CHUNK = 4096
+Report = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and of how much."""
 
 
-def prepare_bank(config: SvdBankConfig, dataset: DatasetFolder) -> None:
-    """Build the bank at `config.path` if it is missing; check that it fits if it is there.
+@attrs.frozen(kw_only=True)
+class Form:
+    """How rows are stored; as they are, if neither rank nor energy is given."""
+
+    rank: int | None = None
+    energy: float | None = None
+    """In place of a rank: the fewest dimensions that keep this share of the energy."""
+
+    dtype: Dtype = "fp32"
+
+
+def build_bank(
+    folder: Path,
+    features: Features,
+    form: Form,
+    team: Team | None = None,
+    report: Report = lambda what, done, total: None,
+) -> Card:
+    """Decompose features and store the bank in `folder`, in place of one that is there.
+
+    Whoever kills it leaves the old bank, or none; called again it goes on where it was. The bank is
+    the same for any number of processes.
+
+    Args:
+        folder: Of the bank.
+        features: Its rows.
+        form: How they are stored.
+        team: The processes that call this, each with the same arguments; this one alone if absent.
+        report: Told of this process's progress.
 
     Raises:
-        ValueError: A bank of something else, or features no bank can be made of.
+        ValueError: Zero or non-finite features, or a rank above what the rows span; nothing is left.
     """
-    folder = Path(config.path)
-    if (folder / CARD).exists():
-        require_fit(read_card(folder), config, dataset)
-    else:
-        build_bank(config, dataset)
+    team = team or Team()
+    there = folder.exists()
+    if team.first:
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock(folder) if team.first else nullcontext():
+            return _Construction(folder, features, form, team, report).run()
+    except ValueError:
+        if team.first and not there:
+            (folder / ".lock").unlink(missing_ok=True)
+            folder.rmdir()
+        raise
 
 
-def require_fit(card: Card, config: SvdBankConfig, dataset: DatasetFolder) -> None:
-    """Refuse a bank that is not the one the recipe describes.
+class _Construction:
+    """One build. What a killed one has done is not done again."""
 
-    Raises:
-        ValueError: Names both sides of every difference.
-    """
-    provenance = _plain(dataset.provenance())
-    pairs: dict[str, tuple[Any, Any]] = {
-        "encoder": (card.encoder, config.encoder),
-        "rank": (card.rank, config.rank),
-        "dtype": (card.dtype, config.dtype),
-        "rows": (card.rows, dataset.count("train")),
-    }
-    keys = sorted(card.provenance.keys() | provenance.keys())
-    pairs |= {f"provenance.{key}": (card.provenance.get(key), provenance.get(key)) for key in keys}
-    differences = [f"{name} is {a!r}, expected {b!r}" for name, (a, b) in pairs.items() if a != b]
-    if differences:
-        raise ValueError(
-            f"{config.path}: this bank is another one: {'; '.join(differences)}. "
-            "Name another `path`, or remove the folder to build it anew"
+    def __init__(self, folder: Path, features: Features, form: Form, team: Team, report: Report) -> None:
+        self.folder, self.features, self.form, self.team, self.report = folder, features, form, team, report
+        with team.step():
+            self.width = features.width()
+        self.unfinished = Unfinished(folder, blocks_of(features.rows, self.width), self.width)
+        self.own = team.share(self.unfinished.blocks)
+
+    def run(self) -> Card:
+        """Every step, together with the other processes."""
+        try:
+            self.once(self.begin)
+            found = None
+            if self.form.rank is not None or self.form.energy is not None:
+                self.each(self.sum_block)
+                self.once(self.decompose)
+                found = self.unfinished.basis()
+            head = self.head(found)
+            self.once(lambda: self.unfinished.begin_rows(head, self.features.rows * self.row_bytes(found)))
+            self.each(lambda block: self.write_block(block, found, len(head)))
+            self.once(lambda: self.finish(found, len(head)))
+        except ValueError:
+            if self.team.first:
+                self.unfinished.remove()
+            raise
+        return read_card(self.folder)
+
+    def once(self, step: Callable[[], None]) -> None:
+        """What the first process does, while the others wait."""
+        with self.team.step():
+            if self.team.first:
+                step()
+
+    def each(self, step: Callable[[Block], None]) -> None:
+        """What is done with every block, by the process that has it."""
+        with self.team.step():
+            for block in self.own:
+                step(block)
+
+    def begin(self) -> None:
+        """Compare with what a killed build was about."""
+        features = self.features
+        self.unfinished.begin(
+            {
+                "encoder": features.maker(),
+                "provenance": features.provenance(),
+                "samples": attrs.asdict(features.samples(None)),
+                "numbers": None if features.numbers is None else hash_array(features.numbers),
+                "width": self.width,
+                "form": attrs.asdict(self.form),
+            }
         )
 
-
-def build_bank(config: SvdBankConfig, dataset: DatasetFolder) -> Card:
-    """Decompose the training set's features and store the bank at `config.path`.
-
-    Raises:
-        ValueError: Zero or non-finite features, or a rank above what the rows span.
-    """
-    count = dataset.count("train")
-    mean_E, scatter_EE = sum_moments(unit_chunks(dataset, config.encoder))
-    basis, energy = decompose(mean_E, scatter_EE, count, config.rank)
-    folder = Path(config.path)
-    folder.mkdir(parents=True, exist_ok=True)
-    chunks = (coefficients(rows_NE, basis) for rows_NE in unit_chunks(dataset, config.encoder))
-    rows_file, rows_hash = write_rows(folder, chunks, (count, config.rank), config.dtype)
-    identity = identity_of(config.encoder, basis)
-    card = Card(
-        encoder=config.encoder,
-        rank=config.rank,
-        width=len(mean_E),
-        rows=count,
-        dtype=config.dtype,
-        energy=energy,
-        identity=identity,
-        rows_hash=rows_hash,
-        basis_file=write_basis(folder, identity, basis),
-        rows_file=rows_file,
-        provenance=_plain(dataset.provenance()),
-    )
-    write_card(folder, card)
-    return card
-
-
-def unit_chunks(dataset: DatasetFolder, encoder: str) -> Iterator[np.ndarray]:
-    """(N, E) float64: f / ‖f‖ of consecutive training samples (GMem, eq. 6).
-
-    Raises:
-        ValueError: Features that are no vectors, are zero, or are not finite.
-    """
-    count = dataset.count("train")
-    for start in range(0, count, CHUNK):
-        stop = min(start + CHUNK, count)
-        rows_NE = np.asarray(dataset.feature("train", encoder, start, stop), np.float64)
-        if rows_NE.ndim != 2 or len(rows_NE) != stop - start:
-            raise ValueError(
-                f"{dataset.path}: feature {encoder!r} has shape {rows_NE.shape} for samples {start} to "
-                f"{stop - 1}, expected ({stop - start}, width); a bank is made of one vector per sample"
+    def sum_block(self, block: Block) -> None:
+        """Pass one."""
+        if self.unfinished.moments(block) is None:
+            self.unfinished.keep_moments(
+                block, sum_moments(part.numpy() for part in self.parts("moments", block, torch.float64))
             )
-        norm_N = np.linalg.norm(rows_NE, axis=1)
-        _require_direction(norm_N, start, f"{dataset.path}: feature {encoder!r}")
-        yield rows_NE / norm_N[:, None]
 
+    def decompose(self) -> None:
+        """The basis, from the moments of all blocks."""
+        if self.unfinished.basis() is None:
+            moments = join_moments(self.unfinished.all_moments())
+            self.unfinished.keep_basis(decompose(moments, self.form.rank, self.form.energy))
 
-def sum_moments(chunks: Iterator[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean μ (E,) and scatter Σ (x - μ)(x - μ)ᵀ (E, E) of all rows, in float64."""
-    # Sums are taken about the first chunk's mean: a mean far from 0 would cancel digits otherwise.
-    origin_E: np.ndarray | None = None
-    total, sum_E, square_EE = 0, np.zeros(1), np.zeros((1, 1))
-    for rows_NE in chunks:
-        origin_E = rows_NE.mean(0) if origin_E is None else origin_E
-        shifted_NE = rows_NE - origin_E
-        total += len(rows_NE)
-        sum_E = sum_E + shifted_NE.sum(0)
-        square_EE = square_EE + shifted_NE.T @ shifted_NE
-    if origin_E is None:
-        raise ValueError("the training set is empty; a bank needs at least one row")
-    return origin_E + sum_E / total, square_EE - np.outer(sum_E, sum_E) / total
+    def write_block(self, block: Block, found: Decomposition | None, start: int) -> None:
+        """Pass two: rows into their place in the file."""
+        if not self.unfinished.is_written(block):
+            size = self.row_bytes(found)
+            at = start + block.start * size
+            projection = Projection(None if found is None else found.basis)
+            parts = self.parts("rows", block, torch.float32)
+            error = write_rows(self.unfinished.rows, at, parts, projection, self.form.dtype)
+            self.unfinished.note_rows(block, at, (block.stop - block.start) * size, error)
 
-
-def decompose(mean_E: np.ndarray, scatter_EE: np.ndarray, count: int, rank: int) -> tuple[Basis, float]:
-    """B = V Σ^½, S and μ from the moments, and the share of energy that `rank` keeps.
-
-    The eigenvalues of the scatter are the squares of the singular values of M - μ (GMem, eq. 8).
-
-    Raises:
-        ValueError: A rank above the width, or above the directions the rows span.
-    """
-    width = len(mean_E)
-    if rank > width:
-        raise ValueError(f"rank = {rank}, but the features have width {width}; choose {width} or less")
-    value_E, vector_EE = np.linalg.eigh(scatter_EE)
-    value_E, vector_EE = value_E[::-1].clip(min=0.0), vector_EE[:, ::-1]
-    # Below this an eigenvalue is the rounding of the sums, and eq. 10 would divide by it.
-    spanned = int((value_E > count * width * np.finfo(np.float64).eps).sum())
-    if rank > spanned:
-        raise ValueError(
-            f"rank = {rank}, but {count} rows of width {width} span {spanned} directions about their mean; "
-            f"choose {spanned} or less"
+    def finish(self, found: Decomposition | None, start: int) -> None:
+        """Give the files their names, and make the bank whole."""
+        features, basis = self.features, None if found is None else found.basis
+        error = math.sqrt(self.unfinished.squared_error() / features.rows)
+        name, settings, state = features.maker()
+        identity = identity_of(features.maker(), self.width, basis)
+        learned = features.learned
+        card = Card(
+            kind="raw" if found is None else "low-rank",
+            encoder=name,
+            settings=settings,
+            state=state,
+            rank=None if found is None else found.rank,
+            width=self.width,
+            dtype=self.form.dtype,
+            energy=1.0 if found is None else found.energy,
+            error=error,
+            identity=identity,
+            basis_file=None if found is None else write_basis(self.folder, identity, *found),
+            encoder_file=None if learned is None else write_encoder(self.folder, learned),
+            segments=(self.finish_rows(start),),
+            provenance=features.provenance(),
         )
-    singular_R = np.sqrt(value_E[:rank])
-    basis = Basis(mean_E, vector_EE[:, :rank] * np.sqrt(singular_R), singular_R)
-    return basis, float(value_E[:rank].sum() / value_E.sum())
+        write_card(self.folder, card)
+        self.unfinished.remove()
 
+    def finish_rows(self, start: int) -> Segment:
+        """Store what is known of the rows, and give their file its name."""
+        features, digest = self.features, self.unfinished.hash_rows(start)
+        label_N = features.labels()
+        labels = None if label_N is None else write_labels(self.folder, label_N)
+        numbers = None if features.numbers is None else write_numbers(self.folder, features.numbers)
+        self.unfinished.rows.replace(self.folder / name_segment(digest))
+        origin = Origin(samples=features.samples(numbers, labels))
+        return Segment(file=name_segment(digest), hash=digest, rows=features.rows, origin=origin)
 
-def coefficients(rows_NE: np.ndarray, basis: Basis) -> np.ndarray:
-    """c = (f - μ) B / S (GMem, eq. 10); over the bank's own rows that is C = U Σ^½."""
-    return np.asarray((rows_NE - basis.mean_E) @ basis.basis_ER / basis.singular_R)
+    def parts(self, what: str, block: Block, dtype: torch.dtype) -> Iterator[Tensor]:
+        """The unit rows of a block, each part counted when it is done with."""
+        done = block.start - self.own[0].start
+        for part_NE in self.features.parts(block.start, block.stop, self.width, dtype):
+            yield part_NE
+            done += len(part_NE)
+            self.report(what, done, self.own[-1].stop - self.own[0].start)
 
+    def head(self, found: Decomposition | None) -> bytes:
+        """Of the segment's file."""
+        stored = self.width if found is None else found.rank
+        kind = "raw" if found is None else "low-rank"
+        return rows_header(kind, self.form.dtype, (self.features.rows, stored))
 
-def _require_direction(norm_N: np.ndarray, start: int, what: str) -> None:
-    bad = np.flatnonzero(~(np.isfinite(norm_N) & (norm_N > 0)))
-    if len(bad):
-        kind = "zero" if norm_N[bad[0]] == 0 else "not finite"
-        raise ValueError(
-            f"{what} of sample {start + bad[0]} is {kind} ({len(bad)} such in this chunk), so it has no "
-            "direction; nothing was written. Remove the sample, or use another encoder"
-        )
-
-
-def _plain(provenance: dict[str, Any]) -> dict[str, Any]:
-    """As it comes back from JSON: tuples are lists, keys are text."""
-    plain: dict[str, Any] = json.loads(json.dumps(provenance))
-    return plain
+    def row_bytes(self, found: Decomposition | None) -> int:
+        """Bytes stored for a row."""
+        return (self.width if found is None else found.rank) * DTYPES[STORED[self.form.dtype]].itemsize

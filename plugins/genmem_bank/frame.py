@@ -34,8 +34,9 @@ class Frame(NamedTuple):
     """The coordinates of μ."""
 
     def project(self, q_BE: Tensor) -> Tensor:
-        """Coordinates (B, F) of what lies in the span."""
-        return q_BE @ self.axes_EF
+        """Coordinates (B, F) of what lies in the span, fp32 under any autocast."""
+        with torch.autocast(q_BE.device.type, enabled=False):
+            return q_BE.float() @ self.axes_EF
 
     def restore(self, inside_BF: Tensor) -> Tensor:
         """The vectors (B, E) of these coordinates."""

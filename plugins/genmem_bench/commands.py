@@ -181,3 +181,30 @@ def overhead(
             f"{row['ratio']:7.3f} × {row['images_per_s']:10,.0f} images/s"
         )
     click.echo(f"least of {rounds} rounds of {steps} steps run in turn, + how far the median lies above it")
+
+
+@bench.command()
+@click.option("--rows", type=click.IntRange(64), default=100_000, show_default=True, help="In the bank.")
+@click.option("--width", type=click.IntRange(2), default=768, show_default=True, help="Width of a row.")
+@click.option("--rank", type=click.IntRange(1), default=384, show_default=True, help="Dimensions kept.")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds of reading.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: seconds, bytes, errors.")
+def bank(rows: int, width: int, rank: int, rounds: int, as_json: bool) -> None:
+    """Building a low-rank memory bank, beside torch's singular value decomposition."""
+    from genmem_bench.bank import run
+
+    result = run(rows, width, rank, rounds)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    click.echo(
+        f"{rows:,} rows of width {width} at rank {rank}: built in {result['build_s']:.1f} s, torch's SVD of "
+        f"{result['svd_rows']:,} of them in {result['svd_s']:.1f} s: {result['build_ratio']:.1f}× for as many"
+    )
+    click.echo(
+        f"error read back {result['error']:.4f}, {result['error_ratio']:.6f} of the SVD's, "
+        f"{result['optimum_ratio']:.6f} of the least possible; "
+        f"{(result['anon_bytes'] or 0) / 2**20:,.0f} MiB of memory at the peak"
+    )
+    share = result["rows_per_s"] / result["ceiling_rows_per_s"]
+    click.echo(f"reads {result['rows_per_s']:,.0f} rows/s, {share:.0%} of a matrix product's")

@@ -9,20 +9,29 @@ import torch
 
 from genmem.draws import Draws
 from genmem_bank import SvdBankConfig
-from genmem_bank.masking import mask_rows
+from genmem_bank.masking import Masking, mask_rows
 
 COUNT, WIDTH = 4000, 50
 ROWS = torch.full((COUNT, WIDTH), 0.5)
 
 
 def masked(
-    mask: str, ratio: float, rule: str = "exact", name: str = "enc", start: int = 0, stop: int = COUNT
+    mask: str,
+    ratio: float,
+    rule: str = "exact",
+    name: str = "enc",
+    start: int = 0,
+    stop: int = COUNT,
+    scale: str = "width",
 ) -> torch.Tensor:
     """Constant rows under a mask."""
-    return mask_rows(ROWS[start:stop], mask, ratio, rule, Draws(0, torch.arange(start, stop)), name)  # type: ignore[arg-type]
+    masking = Masking(mask, ratio, rule, scale)  # type: ignore[arg-type]
+    return mask_rows(ROWS[start:stop], masking, Draws(0, torch.arange(start, stop)), name)
 
 
-@pytest.mark.parametrize(("ratio", "count"), [(0.4, 20), (0.41, 20), (0.42, 21), (0.01, 0), (0.98, 49)])
+@pytest.mark.parametrize(
+    ("ratio", "count"), [(0.4, 20), (0.41, 20), (0.42, 21), (0.01, 0), (0.98, 49), (1.0, 50)]
+)
 def test_exactly_so_many_entries_are_zero(ratio: float, count: int) -> None:
     """The paper's: the same number in every row, each entry equally often, the rest untouched."""
     out = masked("zero", ratio)
@@ -59,6 +68,16 @@ def test_noise_reaches_every_entry() -> None:
     assert float(added.std()) == pytest.approx(0.4 * WIDTH**-0.5, rel=0.02)
 
 
+@pytest.mark.parametrize(("scale", "deviation"), [("row", 0.5), ("width", WIDTH**-0.5), ("unit", 1.0)])
+@pytest.mark.parametrize(("mask", "strength"), [("random", 1.0), ("noise", 0.4)])
+def test_the_scale_of_the_noise(mask: str, strength: float, scale: str, deviation: float) -> None:
+    """A row of 0.5 has norm 0.5·√E, so noise of its own scale has deviation 0.5; a unit row's, 1/√E; or 1."""
+    out = masked(mask, 0.4, scale=scale)
+    changed = out[out != 0.5] - (0.5 if mask == "noise" else 0.0)
+    assert float(changed.mean()) == pytest.approx(0.0, abs=0.01)
+    assert float(changed.std()) == pytest.approx(strength * deviation, rel=0.02)
+
+
 @pytest.mark.parametrize("mask", ["zero", "random", "noise"])
 def test_each_sample_has_its_own_mask(mask: str) -> None:
     """Whoever is in its batch; another bank masks otherwise; another sample too."""
@@ -82,9 +101,11 @@ def test_nothing_to_mask() -> None:
     ("changes", "message"),
     [
         ({"mask": "noise", "mask_rule": "independent"}, 'mask = "noise" adds noise to all of them'),
-        ({"mask_ratio": 1.0}, r"mask_ratio must be in \[0, 1\), got 1.0"),
-        ({"mask_ratio": -0.1}, "mask_ratio must be"),
+        ({"mask_ratio": 1.1}, "mask_ratio = 1.1: a share is at most 1"),
+        ({"mask_ratio": 1.0, "mask_rule": "independent"}, "below 1 where coins are tossed"),
+        ({"mask_ratio": -0.1}, "mask_ratio"),
         ({"rank": 0}, "rank must be 1 or more, got 0"),
+        ({"dtype": "fp16"}, "does not hold the range of coefficients"),
     ],
 )
 def test_settings_that_cannot_be_honoured(changes: dict[str, Any], message: str) -> None:

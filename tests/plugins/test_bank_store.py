@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -13,8 +15,11 @@ import torch
 import torch.nn.functional as F
 from bank_data import FACTS, batch_of, configure, decaying, make, unit
 
+from genmem.attention import Chunk
+from genmem.contracts import Attended, Hide, Metric
 from genmem.draws import Draws
 from genmem.testing import check_memory
+from genmem_bank import attending
 from genmem_bank.store import SvdBank
 
 INDEX = np.array([3, 59, 0, 3])
@@ -74,21 +79,45 @@ def test_equation_10(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("normalise", [True, False])
-def test_attend_equals_the_rows_themselves(tmp_path: Path, normalise: bool) -> None:
-    """scale·q·k over reconstructed rows, value and gradient, own samples left out."""
-    bank = make(tmp_path, decaying(), rank=5, normalise=normalise)
+@pytest.mark.parametrize("rank", [5, 12])
+@pytest.mark.parametrize("metric", ["dot", "l2"])
+def test_attend_equals_the_rows_themselves(
+    tmp_path: Path, rank: int, normalise: bool, metric: Metric
+) -> None:
+    """Over reconstructed rows, value and gradient, own samples left out; queries point anywhere."""
+    bank = make(tmp_path, decaying(), rank=rank, normalise=normalise)
     q = torch.randn(4, 12, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    ids = torch.from_numpy(INDEX)
-    hidden = ids[:, None] == torch.arange(60)
-    expected = (3.0 * q.double() @ all_rows(bank).double().T).masked_fill(hidden, -torch.inf).logsumexp(1)
+    hide = Hide(torch.from_numpy(INDEX))
+    rows = all_rows(bank).double()
+    s = q.double() @ rows.T if metric == "dot" else -(q.double()[:, None] - rows).square().sum(2)
+    hidden = torch.from_numpy(INDEX)[:, None] == torch.arange(60)
+    expected = (3.0 * s).masked_fill(hidden, -torch.inf).logsumexp(1)
     (gradient,) = torch.autograd.grad(expected.sum(), q)
-    lse, count = bank.attend(q, 3.0, ids)
+    lse, count = bank.attend(q, 3.0, hide, metric)
     (found,) = torch.autograd.grad(lse.sum(), q)
     assert count.tolist() == [59.0] * 4
     torch.testing.assert_close(lse, expected.float(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(bank.attend(q, 3.0, ids).lse_B, lse)
+        assert torch.equal(bank.attend(q, 3.0, hide, metric).lse_B, lse)
+
+
+def test_attend_works_on_rank_plus_one_numbers_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on reconstructed rows; what it does not know cannot hide a row."""
+    bank = make(tmp_path, decaying(), rank=5)
+    seen = []
+    real = attending.log_sum_exp
+
+    def watched(q_BE: torch.Tensor, chunks: Iterable[Chunk], *rest: Any) -> Attended:
+        chunks = list(chunks)
+        seen.extend([q_BE.shape[1], *(chunk.keys_NE.shape[1] for chunk in chunks)])
+        return real(q_BE, chunks, *rest)
+
+    monkeypatch.setattr(attending, "log_sum_exp", watched)
+    bank.attend(torch.randn(4, 12), 3.0)
+    assert set(seen) == {6}
+    with pytest.raises(ValueError, match="cannot be hidden by class"):
+        bank.attend(torch.randn(4, 12), 3.0, Hide(label_B=torch.zeros(4).long()))
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -138,24 +167,25 @@ def test_fingerprint(tmp_path: Path) -> None:
     """Rows have a hash of their own; another set of features is another identity."""
     one, same, other = (make(tmp_path / str(n), decaying(seed=n % 2), rank=5) for n in (0, 2, 1))
     assert one.fingerprint() == same.fingerprint()
-    assert set(one.fingerprint()) == {"identity", "rows_hash", "rows", "encoder", "width", "rank"}
-    assert all(one.fingerprint()[key] != other.fingerprint()[key] for key in ("identity", "rows_hash"))
+    assert set(one.fingerprint()) == {"identity", "built", "kind", "encoder", "width", "rank"}
+    assert all(one.fingerprint()[key] != other.fingerprint()[key] for key in ("identity", "built"))
     assert not one.state()
 
 
 @pytest.mark.parametrize("number", [-1, 60])
 def test_a_number_that_is_no_row(tmp_path: Path, number: int) -> None:
-    """Refused in workers and on the device, naming the rows there are."""
+    """Refused in workers and on the device; rows by number name the rows there are."""
     bank = make(tmp_path, decaying(), rank=5)
-    with pytest.raises(IndexError, match=f"row {number} was asked for, but the bank's rows are 0 to 59"):
-        bank.fetch(np.array([0, number]), np.zeros(2))
-    with pytest.raises(IndexError, match=f"row {number}"):
-        bank.rows(torch.tensor([number]))
+    with pytest.raises(IndexError, match=f"sample {number}, view 0, has no row in this bank"):
+        bank.fetch(np.array([0, number]), np.zeros(2, np.int64))
+    for ask in (bank.rows, bank.samples_of, bank.labels_of):
+        with pytest.raises(IndexError, match=f"row {number} was asked for, but the bank's rows are 0 to 59"):
+            ask(torch.tensor([number]))
 
 
 def test_a_mirrored_view_has_no_row(tmp_path: Path) -> None:
     """Refused rather than given the plain picture's."""
-    with pytest.raises(ValueError, match="rows of plain pictures only"):
+    with pytest.raises(IndexError, match="sample 59, view 1, has no row"):
         make(tmp_path, decaying(), rank=5).fetch(INDEX, np.array([0, 1, 0, 0]))
 
 
@@ -164,15 +194,15 @@ def test_damage_is_found_when_it_is_opened(tmp_path: Path) -> None:
     config = make(tmp_path, decaying(), rank=5).config
     card = make(tmp_path, decaying(), rank=5).card
     for name, spoil, message in (
-        (card.rows_file, lambda b: b[:-7], "damaged or missing"),
-        (card.rows_file, lambda b: b[:4], "damaged or missing"),
+        (card.segments[0].file, lambda b: b[:-7], "damaged or missing"),
+        (card.segments[0].file, lambda b: b[:4], "damaged or missing"),
         (card.basis_file, lambda b: b[:-1] + bytes([b[-1] ^ 1]), "changed since the bank was built"),
         (card.basis_file, None, "damaged or missing"),
         ("bank.json", lambda b: b[:-9], "no readable card"),
         (
             "bank.json",
-            lambda b: b.replace(b'"format": 1', b'"format": 7'),
-            "format 7, and this version reads 1",
+            lambda b: b.replace(b'"format": 2', b'"format": 7'),
+            "format 7, and this version reads 2",
         ),
     ):
         path = tmp_path / "bank" / name
