@@ -13,10 +13,10 @@ import numpy as np
 
 from genmem.contracts import LatentSpec, Source, SourceConfig, Split, Tokenizer, TokenizerConfig
 from genmem.data.files import hash_file
-from genmem.data.index import INDEX, join_indexes, save_index
-from genmem.data.manifest import Component, Feature, FittedEncoder, Manifest
-from genmem.data.shards import ShardSet
-from genmem.data.writer import describe_shard, write_shard
+from genmem.data.format.index import INDEX, join_indexes, save_index
+from genmem.data.format.manifest import Component, Feature, FittedEncoder, Manifest
+from genmem.data.format.writer import describe_shard, write_shard
+from genmem.data.streaming.shards import ShardSet
 from genmem.recipe.tables import DataTable, Seat
 from genmem_encoders import PixelTokenizerConfig
 

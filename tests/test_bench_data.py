@@ -11,8 +11,8 @@ import torch
 import webdataset
 from click.testing import CliRunner
 
-from genmem.data.shards import ShardSet
-from genmem.data.stream import Stream
+from genmem.data.streaming.shards import ShardSet
+from genmem.data.streaming.stream import Stream
 from genmem_bench import data
 from genmem_bench.commands import bench
 from genmem_bench.sparse import spread

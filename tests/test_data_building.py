@@ -12,13 +12,13 @@ import torch
 from data_fakes import FakeSource, FakeSourceConfig, MomentsTokenizerConfig, table
 
 from genmem.contracts import Encoded, Encoder, EncoderConfig, Source, Split, UnreadablePicture
-from genmem.data.building import SetBuilder, Team
 from genmem.data.dataset import Dataset
 from genmem.data.errors import DataError
-from genmem.data.estimate import sample_bytes, show_bytes
+from genmem.data.making.building import SetBuilder, Team
+from genmem.data.making.estimate import sample_bytes, show_bytes
+from genmem.data.making.statistics import Moments, describe_moments, merge_moments
 from genmem.data.preparation import prepare, stay_silent
-from genmem.data.statistics import Moments, describe_moments, merge_moments
-from genmem.data.stream import Stream
+from genmem.data.streaming.stream import Stream
 from genmem.recipe.seats import Seat
 from genmem_encoders import PcaConfig, PixelEncoderConfig, RandomConvConfig
 

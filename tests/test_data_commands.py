@@ -99,7 +99,7 @@ def places(folder: Path) -> dict[str, Path]:
 
 
 def test_every_kind_of_place_is_told_from_the_others(tmp_path: Path) -> None:
-    from genmem.data.naming import name_source
+    from genmem.data.making.naming import name_source
     from genmem.host import load_catalog
 
     catalog = load_catalog()

@@ -15,11 +15,11 @@ import pytest
 import torch
 from data_fakes import SEVEN, shape_latent, write_split
 
-from genmem.data.damage import find_sound, read_problems
 from genmem.data.errors import DataError
-from genmem.data.order import permute_epoch
-from genmem.data.shards import ShardSet
-from genmem.data.stream import Stream
+from genmem.data.streaming.damage import find_sound, read_problems
+from genmem.data.streaming.order import permute_epoch
+from genmem.data.streaming.shards import ShardSet
+from genmem.data.streaming.stream import Stream
 
 TOTAL = sum(SEVEN)
 SPEC = shape_latent()

@@ -16,9 +16,9 @@ from data_fakes import SEVEN, fill, shape_latent, write_split
 from webdataset.autodecode import basichandlers
 
 from genmem.data.errors import DataError
-from genmem.data.index import load_index
-from genmem.data.scanning import scan_shard
-from genmem.data.writer import write_shard
+from genmem.data.format.index import load_index
+from genmem.data.format.scanning import scan_shard
+from genmem.data.format.writer import write_shard
 
 
 def npy(values: np.ndarray) -> bytes:
@@ -213,7 +213,7 @@ def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_fields_of_all_shards_must_be_alike(tmp_path: Path) -> None:
-    from genmem.data.index import join_indexes
+    from genmem.data.format.index import join_indexes
 
     arrays = fill(4, shape_latent())
     write_shard(tmp_path / "a.tar", 0, arrays)

@@ -11,8 +11,8 @@ import pytest
 from data_fakes import write_split
 
 from genmem.data.errors import DataError
-from genmem.data.manifest import Manifest
-from genmem.data.manifest_file import load_manifest
+from genmem.data.format.manifest import Manifest
+from genmem.data.format.manifest_file import load_manifest
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from data_fakes import SEVEN
 
-from genmem.data.order import Order, permute_epoch, rank_positions
+from genmem.data.streaming.order import Order, permute_epoch, rank_positions
 
 TOTAL = sum(SEVEN)
 

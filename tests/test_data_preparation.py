@@ -22,7 +22,7 @@ from genmem.contracts import Source, Split
 from genmem.data.dataset import Dataset
 from genmem.data.errors import DataError
 from genmem.data.preparation import prepare
-from genmem.data.stream import Stream
+from genmem.data.streaming.stream import Stream
 from genmem.recipe.tables import Seat
 from genmem_encoders import PcaConfig, PixelEncoderConfig, PixelTokenizerConfig, RandomConvConfig
 

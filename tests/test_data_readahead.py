@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from genmem.data.readahead import Prefetch, ReadAhead
+from genmem.data.streaming.readahead import Prefetch, ReadAhead
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])

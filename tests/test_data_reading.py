@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from data_fakes import fill, shape_latent, write_split
 
-from genmem.data.manifest import Form
-from genmem.data.reading import plan_stretches
-from genmem.data.shards import ShardSet
+from genmem.data.format.manifest import Form
+from genmem.data.streaming.reading import plan_stretches
+from genmem.data.streaming.shards import ShardSet
 
 FORMS = {"a": Form("float16", (3,)), "b": Form("float64", (2, 2)), "c": Form("int8", (5,))}
 

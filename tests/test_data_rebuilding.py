@@ -16,9 +16,9 @@ from webdataset.autodecode import basichandlers
 
 from genmem.data.dataset import Dataset, is_prepared
 from genmem.data.errors import DataError
-from genmem.data.manifest_file import load_manifest
-from genmem.data.rebuilding import ensure_index
-from genmem.data.shards import ShardSet
+from genmem.data.format.manifest_file import load_manifest
+from genmem.data.format.rebuilding import ensure_index
+from genmem.data.streaming.shards import ShardSet
 
 TOTAL = sum(SEVEN)
 ARRAYS = fill(TOTAL, shape_latent(), 2)

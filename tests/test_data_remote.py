@@ -21,16 +21,16 @@ import pytest
 import torch
 from data_fakes import SEVEN, FakeSourceConfig, fill, shape_latent, table, write_split
 
-from genmem.data import remote
-from genmem.data.cache import Cache
 from genmem.data.dataset import Dataset, is_prepared, open_dataset
 from genmem.data.errors import DataError
-from genmem.data.manifest import Shard
-from genmem.data.mirror import Mirror
+from genmem.data.format.manifest import Shard
 from genmem.data.preparation import prepare
-from genmem.data.remote import download, is_remote, read_url
-from genmem.data.shards import ShardSet
-from genmem.data.stream import Stream
+from genmem.data.streaming import remote
+from genmem.data.streaming.cache import Cache
+from genmem.data.streaming.mirror import Mirror
+from genmem.data.streaming.remote import download, is_remote, read_url
+from genmem.data.streaming.shards import ShardSet
+from genmem.data.streaming.stream import Stream
 
 SPEC = shape_latent()
 TOTAL = sum(SEVEN)

@@ -21,12 +21,12 @@ import pytest
 from data_fakes import write_split
 
 from genmem.data.errors import DataError
-from genmem.data.index import load_index
-from genmem.data.manifest_file import load_manifest
-from genmem.data.npy import split_header
-from genmem.data.scanning import scan_shard
-from genmem.data.shards import ShardSet
-from genmem.data.verification import verify_split
+from genmem.data.format.index import load_index
+from genmem.data.format.manifest_file import load_manifest
+from genmem.data.format.npy import split_header
+from genmem.data.format.scanning import scan_shard
+from genmem.data.format.verification import verify_split
+from genmem.data.streaming.shards import ShardSet
 
 END = bytes(1024)
 

@@ -14,12 +14,12 @@ from data_fakes import SEVEN, fill, shape_latent, write_split
 from genmem.data.dataset import Dataset
 from genmem.data.errors import DataError
 from genmem.data.files import hash_file
-from genmem.data.index import join_indexes, save_index
-from genmem.data.manifest import Manifest
-from genmem.data.manifest_file import load_manifest
-from genmem.data.shards import ShardSet
-from genmem.data.verification import verify_split
-from genmem.data.writer import describe_shard
+from genmem.data.format.index import join_indexes, save_index
+from genmem.data.format.manifest import Manifest
+from genmem.data.format.manifest_file import load_manifest
+from genmem.data.format.verification import verify_split
+from genmem.data.format.writer import describe_shard
+from genmem.data.streaming.shards import ShardSet
 
 TOTAL = sum(SEVEN)
 

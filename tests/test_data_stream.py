@@ -12,9 +12,9 @@ import torch
 from data_fakes import SEVEN, fill, shape_latent, write_split
 
 from genmem.contracts import Batch, MemoryStore
-from genmem.data.order import permute_epoch
-from genmem.data.shards import ShardSet
-from genmem.data.stream import Stream
+from genmem.data.streaming.order import permute_epoch
+from genmem.data.streaming.shards import ShardSet
+from genmem.data.streaming.stream import Stream
 from genmem.draws import Draws
 
 TOTAL = sum(SEVEN)

@@ -68,7 +68,7 @@ def prepare(
       genmem data prepare quickstart
       torchrun --nproc_per_node 8 -m -- genmem data prepare my.toml
     """
-    from genmem.data.session import Request, prepare_set
+    from genmem.data.making.session import Request, prepare_set
     from genmem.training.launch import spawn
 
     if len(recipes) > 2:
@@ -98,7 +98,7 @@ def _request(words: tuple[str, ...], plugins: tuple[Path, ...], options: dict[st
 
 
 def _table(word: str, out: str, plugins: tuple[Path, ...], options: dict[str, Any]) -> dict[str, Any]:
-    from genmem.data.naming import name_encoders, name_source
+    from genmem.data.making.naming import name_encoders, name_source
     from genmem.host import load_catalog
     from genmem.recipe.overrides import parse_value
 
@@ -152,7 +152,7 @@ def verify(ctx: click.Context, path: Path, as_json: bool) -> None:
     """
     from rich.console import Console
 
-    from genmem.data.verification import verify_set
+    from genmem.data.format.verification import verify_set
     from genmem.training.progress import preparation_progress
 
     with preparation_progress(Console(stderr=True), shown=not as_json) as report:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from genmem.contracts import LatentSpec, Split
-from genmem.data.fields import SAMPLE
 from genmem.data.files import hash_file
-from genmem.data.index import INDEX, join_indexes, save_index
-from genmem.data.manifest import Component, Feature, FittedEncoder, Manifest
-from genmem.data.scanning import describe_shard
-from genmem.data.writer import write_shard
+from genmem.data.format.fields import SAMPLE
+from genmem.data.format.index import INDEX, join_indexes, save_index
+from genmem.data.format.manifest import Component, Feature, FittedEncoder, Manifest
+from genmem.data.format.scanning import describe_shard
+from genmem.data.format.writer import write_shard
 
 _GIVEN = "given"
 

@@ -14,18 +14,18 @@ import numpy as np
 import torch
 
 from genmem.contracts import Encoder, EncoderConfig, LatentSpec, Split, Tokenizer
-from genmem.data.cache import Cache
-from genmem.data.damage import find_sound
 from genmem.data.errors import DataError
-from genmem.data.fields import SAMPLE, member_of
-from genmem.data.latents import Restoration
-from genmem.data.manifest import MANIFEST, Component, Manifest
-from genmem.data.mirror import Mirror
-from genmem.data.rebuilding import can_adopt
-from genmem.data.remote import is_remote
+from genmem.data.format.fields import SAMPLE, member_of
+from genmem.data.format.manifest import MANIFEST, Component, Manifest
+from genmem.data.format.rebuilding import can_adopt
 from genmem.data.settings import describe_settings
-from genmem.data.shards import ShardSet
 from genmem.data.states import hash_state, load_state, state_path
+from genmem.data.streaming.cache import Cache
+from genmem.data.streaming.damage import find_sound
+from genmem.data.streaming.latents import Restoration
+from genmem.data.streaming.mirror import Mirror
+from genmem.data.streaming.remote import is_remote
+from genmem.data.streaming.shards import ShardSet
 from genmem.recipe.data_table import DataTable
 
 SPLITS: tuple[Split, ...] = ("train", "test")

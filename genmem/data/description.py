@@ -10,13 +10,13 @@ import attrs
 import numpy as np
 
 from genmem.contracts import Split
-from genmem.data.cache import Cache
 from genmem.data.dataset import SPLITS, Dataset
-from genmem.data.estimate import show_bytes
-from genmem.data.inspection import record_size
-from genmem.data.manifest import Manifest
-from genmem.data.order import permute_epoch
-from genmem.data.remote import is_remote
+from genmem.data.format.inspection import record_size
+from genmem.data.format.manifest import Manifest
+from genmem.data.making.estimate import show_bytes
+from genmem.data.streaming.cache import Cache
+from genmem.data.streaming.order import permute_epoch
+from genmem.data.streaming.remote import is_remote
 from genmem.recipe.data_table import DataTable
 
 _BATCH = 256

@@ -14,8 +14,8 @@ from genmem.contracts import Split, Tokenizer
 from genmem.data.dataset import Dataset, is_prepared, open_dataset
 from genmem.data.description import open_set
 from genmem.data.errors import DataError
-from genmem.data.latents import Restoration
-from genmem.data.remote import is_remote
+from genmem.data.streaming.latents import Restoration
+from genmem.data.streaming.remote import is_remote
 from genmem.pictures import grid
 from genmem.recipe import load, load_data
 

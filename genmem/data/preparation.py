@@ -10,12 +10,12 @@ import torch
 from filelock import FileLock
 
 from genmem import collectives
-from genmem.data.building import Report, SetBuilder, Team
 from genmem.data.dataset import Dataset, is_prepared, open_dataset
 from genmem.data.errors import DataError
-from genmem.data.manifest import Component
+from genmem.data.format.manifest import Component
+from genmem.data.making.building import Report, SetBuilder, Team
+from genmem.data.making.specs import find_difference, stored_dtype
 from genmem.data.settings import describe_seat
-from genmem.data.specs import find_difference, stored_dtype
 from genmem.recipe.data_table import DataTable, ExpectTable
 
 __all__ = ["Report", "prepare", "refuse_mismatch", "stay_silent"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from genmem.data.manifest import Component
+from genmem.data.format.manifest import Component
 from genmem.recipe.tables import Seat
 
 

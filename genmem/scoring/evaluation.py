@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from genmem.conditioning import rows_are_of
 from genmem.contracts import Prediction
 from genmem.data.dataset import Dataset
-from genmem.data.stream import Stream
+from genmem.data.streaming.stream import Stream
 from genmem.draws import Draws
 from genmem.recipe.tables import Recipe
 from genmem.sampling.gallery import Gallery

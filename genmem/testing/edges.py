@@ -8,19 +8,30 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from genmem.contracts import EncoderConfig, SourceConfig, TokenizerConfig
+from genmem.contracts import EncoderConfig, Source, SourceConfig, Split, StoredSource, TokenizerConfig
+
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 def check_source(config: SourceConfig) -> None:
-    """A source counts its pictures, gives each as uint8 (H, W, C), the same every time.
+    """A source counts what it has, and gives the same picture or sample every time.
 
     Raises:
         AssertionError: What does not hold.
     """
     source = config.build()
-    assert source.count("train") > 0, "a source must have training pictures"
+    assert source.count("train") > 0, "a source must have something to train on"
+    assert source.provenance, "a source must say where its pictures come from"
+    assert isinstance(source, (Source, StoredSource)), "a source gives pictures, or samples that are stored"
+    if isinstance(source, Source):
+        _check_pictures(source)
+    if isinstance(source, StoredSource):
+        _check_stored(source)
+
+
+def _check_pictures(source: Source) -> None:
     classes = len(source.class_names)
-    for split in ("train", "test"):
+    for split in SPLITS:
         for number in {0, source.count(split) - 1} if source.count(split) else set():
             picture, label = source.picture(split, number)
             again, _ = source.picture(split, number)
@@ -28,7 +39,20 @@ def check_source(config: SourceConfig) -> None:
             assert picture.shape[2] in (1, 3), f"a picture must have 1 or 3 channels, got {picture.shape[2]}"
             assert np.array_equal(picture, again), "a picture must be the same every time"
             assert -1 <= label < max(classes, 1), f"label {label} is outside the {classes} classes"
-    assert source.provenance, "a source must say where its pictures come from"
+
+
+def _check_stored(source: StoredSource) -> None:
+    channels, *sides = source.spec.shape
+    stored_shape = (channels * (2 if source.spec.moments else 1), *sides)
+    for split in SPLITS:
+        stop = min(2, source.count(split))
+        first, again = (source.stored(split, 0, stop) for _ in range(2))
+        assert len(first.label_B) == stop, f"{len(first.label_B)} labels for {stop} samples"
+        for view, other in zip(first.views, again.views, strict=True):
+            assert view["x"].shape == (stop, *stored_shape), (
+                f"stored shape {view['x'].shape}, the spec says {(stop, *stored_shape)}"
+            )
+            assert np.array_equal(view["x"], other["x"]), "a sample must be the same every time"
 
 
 def check_tokenizer(

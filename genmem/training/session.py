@@ -10,9 +10,9 @@ from rich.console import Console
 
 from genmem import collectives
 from genmem.building import prepare_files, shapes_of
-from genmem.data.damage import read_problems
 from genmem.data.dataset import Dataset
 from genmem.data.preparation import prepare, stay_silent
+from genmem.data.streaming.damage import read_problems
 from genmem.devices import resolve
 from genmem.host.catalog import load_catalog
 from genmem.recipe import load as load_recipe

@@ -18,7 +18,7 @@ from genmem import collectives
 from genmem.building import Builder, shapes_of
 from genmem.contracts import Batch, Commits
 from genmem.data.dataset import Dataset
-from genmem.data.stream import Stream
+from genmem.data.streaming.stream import Stream
 from genmem.devices import autocast
 from genmem.draws import Draws, key_of
 from genmem.recipe.tables import Recipe

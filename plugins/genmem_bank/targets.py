@@ -16,7 +16,7 @@ import torch
 from genmem.contracts import DatasetFolder, Split
 from genmem.data.dataset import Dataset, is_prepared, open_dataset
 from genmem.data.preparation import prepare
-from genmem.data.shards import ShardSet
+from genmem.data.streaming.shards import ShardSet
 from genmem.recipe import load, load_data
 from genmem.recipe.data_table import DataTable
 from genmem_bank.encoding import EncodedPictures

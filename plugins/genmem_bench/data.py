@@ -17,8 +17,8 @@ import webdataset
 
 from genmem.contracts import LatentSpec
 from genmem.data.arrays import write_split
-from genmem.data.shards import ShardSet
-from genmem.data.stream import Stream
+from genmem.data.streaming.shards import ShardSet
+from genmem.data.streaming.stream import Stream
 from genmem_bench.rounds import interleave, ratio
 from genmem_bench.sparse import spread
 

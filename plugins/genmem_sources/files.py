@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from genmem.contracts import UnreadablePicture
-from genmem.data.tar import read_members
+from genmem.data.format.tar import read_members
 from genmem_sources.pictures import MOST_BYTES
 from genmem_sources.unpacking import MOST_TIMES, map_file
 

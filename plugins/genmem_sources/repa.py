@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from genmem.contracts import LatentSpec, Split, Stored, UnreadablePicture
-from genmem.data.npy import split_header
+from genmem.data.format.npy import split_header
 from genmem_sources.configs import RepaLatentsConfig
 from genmem_sources.holding_out import count_held, hold_out
 from genmem_sources.pictures import MOST_BYTES, decode_picture

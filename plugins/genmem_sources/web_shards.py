@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 
 from genmem.contracts import Split, UnreadablePicture
-from genmem.data.tar import Member, read_members
+from genmem.data.format.tar import Member, read_members
 from genmem_sources.configs import WebShardsConfig
 from genmem_sources.holding_out import count_held, hold_out
 from genmem_sources.pictures import MOST_BYTES, decode_picture

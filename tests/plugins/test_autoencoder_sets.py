@@ -13,8 +13,8 @@ from published_models import KL_FILE, change_bit, save_clip, save_dc, save_kl, s
 
 import genmem
 from genmem.data.errors import DataError
-from genmem.data.latents import Restoration
 from genmem.data.preparation import prepare
+from genmem.data.streaming.latents import Restoration
 from genmem.draws import Draws
 from genmem.recipe import loads
 from genmem.training import session
@@ -202,7 +202,7 @@ path = "{tmp_path}/clip"
 
 
 def test_an_unfinished_set_is_not_finished_with_another_vae(place, tmp_path, monkeypatch) -> None:
-    from genmem.data import building
+    from genmem.data.making import building
 
     real, written = building.write_shard, []
 

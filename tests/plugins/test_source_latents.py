@@ -17,10 +17,11 @@ from genmem.contracts import LatentSpec, StoredSource, Tokenizer, TokenizerConfi
 from genmem.data.dataset import Dataset
 from genmem.data.errors import DataError
 from genmem.data.preparation import prepare
-from genmem.data.stream import Stream
+from genmem.data.streaming.stream import Stream
 from genmem.recipe import loads
 from genmem.recipe.data_table import DataTable
 from genmem.recipe.seats import Seat
+from genmem.testing import check_source
 from genmem_encoders import PixelEncoderConfig, PreviewTokenizerConfig
 from genmem_sources import LatentSafetensorsConfig, RepaLatentsConfig, StoredFeatureConfig
 
@@ -93,6 +94,7 @@ def test_repa_latents_are_stored_as_they_are(tmp_path: Path) -> None:
 def test_encoders_run_on_repas_pictures(tmp_path: Path) -> None:
     write_repa(tmp_path / "repa")
     source = RepaLatentsConfig(path=str(tmp_path / "repa"), held_out=3)
+    check_source(source)
     encoder = {"flat": Seat("pixels", PixelEncoderConfig())}
     dataset = prepare(data_of(tmp_path, source, encoder=encoder))
     assert (dataset.count("train"), dataset.count("test")) == (9, 3)
@@ -145,6 +147,7 @@ def test_lightningdit_shards_are_stored_in_both_views_with_their_features(tmp_pa
 def test_held_out_latents_keep_their_labels(tmp_path: Path) -> None:
     tensors = write_latents(tmp_path / "latents")
     source = LatentSafetensorsConfig(path=str(tmp_path / "latents"), held_out=5)
+    check_source(source)
     dataset = prepare(data_of(tmp_path, source, downsampled(8)))
     rows = {row.tobytes(): i for i, row in enumerate(tensors["latents"])}
     found = []

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from genmem.data.errors import DamagedSample, DamagedShard, DataError
-from genmem.data.fields import SAMPLE
-from genmem.data.shards import ShardSet
+from genmem.data.format.fields import SAMPLE
+from genmem.data.streaming.shards import ShardSet
 from genmem.draws import Draws
 
 TRIES = 8

@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from genmem.data.errors import DamagedFile, DamagedSample, DamagedShard, DataError
-from genmem.data.fields import member_of
 from genmem.data.files import hash_file
-from genmem.data.index import INDEX, Index, load_index
-from genmem.data.inspection import BLOCK, SKIP, check_index, name_sample
-from genmem.data.manifest import MANIFEST, Manifest
-from genmem.data.manifest_file import load_manifest
-from genmem.data.reading import Stretch, plan_stretches
-from genmem.data.rebuilding import ensure_index, ensure_manifest
-from genmem.data.storage import LocalFolder, OpenFile, OpenFiles, Storage
-from genmem.data.tar import read_header_name
+from genmem.data.format.fields import member_of
+from genmem.data.format.index import INDEX, Index, load_index
+from genmem.data.format.inspection import BLOCK, SKIP, check_index, name_sample
+from genmem.data.format.manifest import MANIFEST, Manifest
+from genmem.data.format.manifest_file import load_manifest
+from genmem.data.format.rebuilding import ensure_index, ensure_manifest
+from genmem.data.format.tar import read_header_name
+from genmem.data.streaming.reading import Stretch, plan_stretches
+from genmem.data.streaming.storage import LocalFolder, OpenFile, OpenFiles, Storage
 
 
 class ShardSet:

@@ -14,8 +14,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from genmem.data.errors import DataError
-from genmem.data.manifest import Shard
-from genmem.data.storage import OpenFile
+from genmem.data.format.manifest import Shard
+from genmem.data.streaming.storage import OpenFile
 
 _WHOLE, _ROOM, _FETCHING = ".tar", ".room", ".fetching"
 

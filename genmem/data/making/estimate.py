@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from genmem.data.inspection import record_size
-from genmem.data.manifest import Form
-from genmem.data.npy import npy_header
+from genmem.data.format.inspection import record_size
+from genmem.data.format.manifest import Form
+from genmem.data.format.npy import npy_header
 
 _BLOCK = 512
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from genmem.data.errors import DataError
 from genmem.data.files import replace_file
-from genmem.data.npy import split_header
+from genmem.data.format.npy import split_header
 
 INDEX = "index.npz"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from genmem.contracts import LatentSpec
 from genmem.data.errors import DataError
-from genmem.data.json_table import JsonTable
-from genmem.data.manifest import FORMAT, MANIFEST, Component, Feature, FittedEncoder, Manifest, Shard
+from genmem.data.format.json_table import JsonTable
+from genmem.data.format.manifest import FORMAT, MANIFEST, Component, Feature, FittedEncoder, Manifest, Shard
 
 DESCRIPTION = "description.json"
 """In the set's folder: what its tars do not say of themselves."""

@@ -11,10 +11,10 @@ import numpy as np
 
 from genmem.data.errors import DataError
 from genmem.data.files import hash_file
-from genmem.data.index import INDEX, Index, load_index
-from genmem.data.inspection import check_index
-from genmem.data.manifest import MANIFEST, Shard
-from genmem.data.manifest_file import load_manifest
+from genmem.data.format.index import INDEX, Index, load_index
+from genmem.data.format.inspection import check_index
+from genmem.data.format.manifest import MANIFEST, Shard
+from genmem.data.format.manifest_file import load_manifest
 from genmem.data.states import state_path
 
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from genmem.contracts import Batch, LatentSpec, MemoryStore
-from genmem.data.damage import Damages
 from genmem.data.errors import DamagedSample, DamagedShard
-from genmem.data.fields import SAMPLE
-from genmem.data.latents import Restoration
-from genmem.data.order import Order, rank_positions
-from genmem.data.readahead import Prefetch, ReadAhead
-from genmem.data.shards import ShardSet
+from genmem.data.format.fields import SAMPLE
+from genmem.data.streaming.damage import Damages
+from genmem.data.streaming.latents import Restoration
+from genmem.data.streaming.order import Order, rank_positions
+from genmem.data.streaming.readahead import Prefetch, ReadAhead
+from genmem.data.streaming.shards import ShardSet
 from genmem.draws import Draws
 
 

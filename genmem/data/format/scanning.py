@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from genmem.data.errors import DataError
-from genmem.data.fields import LABEL
 from genmem.data.files import hash_file
-from genmem.data.index import Index, Places
-from genmem.data.manifest import Shard
-from genmem.data.npy import split_header
-from genmem.data.tar import Member, read_members
+from genmem.data.format.fields import LABEL
+from genmem.data.format.index import Index, Places
+from genmem.data.format.manifest import Shard
+from genmem.data.format.npy import split_header
+from genmem.data.format.tar import Member, read_members
 
 # WebDataset ends a key at the first dot, so a key with a dot would merge with its neighbour.
 _MEMBER = re.compile(r"(?P<key>[A-Za-z0-9_][A-Za-z0-9_/+=-]*)\.(?P<field>[^/]+)")

@@ -12,7 +12,7 @@ import numpy as np
 
 from genmem.contracts import LatentSpec, Source, Split, StoredSource
 from genmem.data.errors import DataError
-from genmem.data.pictures import PictureReader, Read
+from genmem.data.making.pictures import PictureReader, Read
 from genmem.recipe.data_table import DataTable
 
 

@@ -8,14 +8,14 @@ import numpy as np
 from filelock import FileLock
 
 from genmem.data.errors import DataError
-from genmem.data.fields import MIRRORED, SAMPLE, TOKENS, member_of
 from genmem.data.files import hash_file
-from genmem.data.index import INDEX, Index, join_indexes, save_index
-from genmem.data.inspection import check_index, check_size
-from genmem.data.manifest import MANIFEST, Feature, Manifest, Shard
-from genmem.data.manifest_file import DESCRIPTION, load_description
-from genmem.data.npy import split_header
-from genmem.data.scanning import describe_shard, scan_shard
+from genmem.data.format.fields import MIRRORED, SAMPLE, TOKENS, member_of
+from genmem.data.format.index import INDEX, Index, join_indexes, save_index
+from genmem.data.format.inspection import check_index, check_size
+from genmem.data.format.manifest import MANIFEST, Feature, Manifest, Shard
+from genmem.data.format.manifest_file import DESCRIPTION, load_description
+from genmem.data.format.npy import split_header
+from genmem.data.format.scanning import describe_shard, scan_shard
 
 _NPY = ".npy"
 

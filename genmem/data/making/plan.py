@@ -10,7 +10,7 @@ from typing import Any
 from genmem.contracts import SourceConfig
 from genmem.data.errors import DataError
 from genmem.data.files import replace_file
-from genmem.data.manifest import FORMAT
+from genmem.data.format.manifest import FORMAT
 from genmem.data.settings import describe_seat
 from genmem.recipe.data_table import DataTable
 from genmem.recipe.seats import Seat

@@ -15,10 +15,10 @@ import attrs
 from genmem.contracts import LatentSpec
 from genmem.data.errors import DataError
 from genmem.data.files import replace_file
-from genmem.data.index import Index, load_index, save_index
-from genmem.data.manifest import Shard
-from genmem.data.scanning import describe_shard
-from genmem.data.statistics import Moments, measure_shard
+from genmem.data.format.index import Index, load_index, save_index
+from genmem.data.format.manifest import Shard
+from genmem.data.format.scanning import describe_shard
+from genmem.data.making.statistics import Moments, measure_shard
 
 _FOLDER = "parts"
 

@@ -12,11 +12,11 @@ import numpy as np
 from webdataset import TarWriter
 
 from genmem.data.errors import DataError
-from genmem.data.fields import LABEL, SAMPLE, member_of
 from genmem.data.files import replace_file
-from genmem.data.manifest import Form
-from genmem.data.npy import npy_header
-from genmem.data.scanning import describe_shard
+from genmem.data.format.fields import LABEL, SAMPLE, member_of
+from genmem.data.format.manifest import Form
+from genmem.data.format.npy import npy_header
+from genmem.data.format.scanning import describe_shard
 
 __all__ = ["describe_shard", "key_of", "write_shard"]
 

@@ -14,11 +14,11 @@ import torch
 
 from genmem.contracts import Encoder, OnDevice, Source, Split, StoredSource
 from genmem.data.errors import DataError
-from genmem.data.fields import MIRRORED, SAMPLE, TOKENS
-from genmem.data.manifest import Form
-from genmem.data.specs import settle_spec, stored_dtype
+from genmem.data.format.fields import MIRRORED, SAMPLE, TOKENS
+from genmem.data.format.manifest import Form
+from genmem.data.making.specs import settle_spec, stored_dtype
+from genmem.data.making.supply import Chunk, Supply
 from genmem.data.states import load_state, save_state, state_path
-from genmem.data.supply import Chunk, Supply
 from genmem.recipe.data_table import DataTable
 
 _FIT_BYTES = 1 << 29

@@ -11,19 +11,19 @@ import torch
 
 import genmem
 from genmem.contracts import SourceConfig, Split
-from genmem.data.encoding import Encoding
 from genmem.data.errors import DataError
-from genmem.data.estimate import describe_size
-from genmem.data.fields import LABEL, SAMPLE
 from genmem.data.files import hash_file
-from genmem.data.index import INDEX, join_indexes, save_index
-from genmem.data.manifest import Feature, FittedEncoder, Form, Manifest
-from genmem.data.parts import Part, finish_part, load_part, note_skipped, remove_parts
-from genmem.data.plan import PLAN, keep_plan
+from genmem.data.format.fields import LABEL, SAMPLE
+from genmem.data.format.index import INDEX, join_indexes, save_index
+from genmem.data.format.manifest import Feature, FittedEncoder, Form, Manifest
+from genmem.data.format.writer import write_shard
+from genmem.data.making.encoding import Encoding
+from genmem.data.making.estimate import describe_size
+from genmem.data.making.parts import Part, finish_part, load_part, note_skipped, remove_parts
+from genmem.data.making.plan import PLAN, keep_plan
+from genmem.data.making.statistics import describe_moments, merge_moments
 from genmem.data.settings import describe_seat
 from genmem.data.states import hash_state, state_path
-from genmem.data.statistics import describe_moments, merge_moments
-from genmem.data.writer import write_shard
 from genmem.recipe.data_table import DataTable
 from genmem.recipe.seats import Seat
 

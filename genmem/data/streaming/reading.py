@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genmem.data.inspection import record_size
-from genmem.data.manifest import Form
+from genmem.data.format.inspection import record_size
+from genmem.data.format.manifest import Form
 
 _ALIGNED = 16
 _GAP = 4096

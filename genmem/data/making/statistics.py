@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from genmem.contracts import LatentSpec
-from genmem.data.fields import SAMPLE, member_of
-from genmem.data.index import Index
-from genmem.data.latents import Restoration
-from genmem.data.manifest import Form
+from genmem.data.format.fields import SAMPLE, member_of
+from genmem.data.format.index import Index
+from genmem.data.format.manifest import Form
+from genmem.data.streaming.latents import Restoration
 from genmem.draws import Draws
 
 SEED = 0

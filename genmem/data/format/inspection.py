@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from genmem.data.errors import DamagedFile, DataError
-from genmem.data.fields import SAMPLE, member_of
-from genmem.data.index import INDEX, Index
-from genmem.data.manifest import MANIFEST, Form, Manifest
-from genmem.data.npy import split_header
+from genmem.data.format.fields import SAMPLE, member_of
+from genmem.data.format.index import INDEX, Index
+from genmem.data.format.manifest import MANIFEST, Form, Manifest
+from genmem.data.format.npy import split_header
 
 BLOCK = 512
 _REMEDY = "restore it, or delete the set and prepare it again"

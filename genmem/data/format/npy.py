@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from genmem.data.errors import DataError
-from genmem.data.manifest import Form
+from genmem.data.format.manifest import Form
 
 _LONGEST_HEADER = 4096
 

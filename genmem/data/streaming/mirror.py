@@ -13,15 +13,15 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from genmem.data.cache import Cache
 from genmem.data.errors import DamagedFile, DamagedShard, DataError
 from genmem.data.files import hash_file, replace_file
-from genmem.data.index import INDEX
-from genmem.data.manifest import MANIFEST, Manifest, Shard
-from genmem.data.manifest_file import LARGEST, load_manifest
-from genmem.data.remote import download, read_url
+from genmem.data.format.index import INDEX
+from genmem.data.format.manifest import MANIFEST, Manifest, Shard
+from genmem.data.format.manifest_file import LARGEST, load_manifest
 from genmem.data.states import state_path
-from genmem.data.storage import LocalFolder, OpenFile
+from genmem.data.streaming.cache import Cache
+from genmem.data.streaming.remote import download, read_url
+from genmem.data.streaming.storage import LocalFolder, OpenFile
 
 _LARGEST_FILE = 1 << 36
 """Bytes of an index or of an encoder's weights; the disk is full before."""

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from genmem.data.errors import DamagedFile, DamagedShard
-from genmem.data.inspection import check_size
-from genmem.data.manifest import Shard
+from genmem.data.format.inspection import check_size
+from genmem.data.format.manifest import Shard
 
 _MOST_OPEN = 4096
 

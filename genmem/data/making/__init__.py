@@ -1,0 +1,1 @@
+"""From a source to a prepared set: pictures in, encoders fitted, shards and manifests out."""

@@ -1,0 +1,1 @@
+"""From shards to batches: the order, the reader, threads that work ahead, sets that lie elsewhere."""
