@@ -3,12 +3,17 @@
 import hashlib
 import json
 import math
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import attrs
+import numpy as np
 import pytest
 
+from genmem.contracts import EncoderConfig
+from genmem.recipe.tables import Seat
 from genmem.scoring.protocol import VERSION, Protocol, ProtocolMismatch, check_comparable, difference
+from genmem.scoring.spaces import describe, describe_space
 
 GIVEN: dict[str, Any] = {
     "sampler": {"use": "steady", "grid": [1.0, 0.5, 0.25], "last": "plain"},
@@ -151,3 +156,32 @@ def test_a_file_of_another_form_is_refused() -> None:
     data["step"] = data.pop("steps")
     with pytest.raises(ValueError, match=r"unknown keys \['step'\], missing keys \['steps'\]"):
         Protocol.from_json(data)
+
+
+@attrs.frozen(kw_only=True)
+class _Published(EncoderConfig):
+    """An encoder whose weights come from a file."""
+
+    learns: ClassVar[bool] = False
+
+    size: int = 8
+    path: str = attrs.field(default="here", eq=False)
+    weights: tuple[float, ...] = attrs.field(default=(1.0,), eq=False)
+
+    def build(self) -> Any:
+        return SimpleNamespace(state=lambda: {"w": np.array(self.weights)})
+
+
+def test_an_encoders_weights_move_the_protocol_and_their_place_does_not() -> None:
+    here, moved, other, larger = (
+        describe_space(Seat("published", config))
+        for config in (
+            _Published(),
+            _Published(path="there"),
+            _Published(weights=(1.5,)),
+            _Published(size=9),
+        )
+    )
+    assert here == moved
+    assert here != other and here != larger
+    assert "weights" not in describe(Seat("published", _Published()))

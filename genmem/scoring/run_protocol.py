@@ -8,7 +8,7 @@ from genmem.contracts import MemoryStore
 from genmem.data.dataset import Dataset
 from genmem.recipe.tables import Recipe
 from genmem.scoring.protocol import Protocol
-from genmem.scoring.spaces import describe
+from genmem.scoring.spaces import describe, describe_space
 
 
 def protocol_of(
@@ -24,7 +24,7 @@ def protocol_of(
         weights: An EMA's name, or "online".
     """
     options = recipe.evaluate
-    spaces = {name: describe(seat) for name, seat in options.encoder.items()}
+    spaces = {name: describe_space(seat) for name, seat in options.encoder.items()}
     return Protocol(
         sampler=describe(recipe.sampler),
         steps=recipe.sampler.config.evaluations,
@@ -34,7 +34,7 @@ def protocol_of(
         samples=options.samples,
         rounding="clamp, round to nearest",
         decoder={**describe(recipe.data.tokenizer), "weights": dataset.spec.weights},
-        # Encoders have no weights but those fitted to the training split.
+        # An encoder that learns has learned from the training split; the others tell their weights.
         features={
             "use": " ".join(spaces),
             "weights": dataset.reference_hash("train"),

@@ -12,6 +12,8 @@ import attrs
 import numpy as np
 
 from genmem.contracts import Encoder, EncoderConfig
+from genmem.data.settings import describe_settings
+from genmem.data.states import hash_state
 from genmem.recipe.tables import Seat
 from genmem.scoring.frechet import frechet
 from genmem.scoring.moments import Moments
@@ -52,5 +54,12 @@ def open_spaces(
 
 
 def describe(seat: Seat[Any]) -> dict[str, Any]:
-    """A component as data: its name and every setting."""
-    return {"use": seat.use, **attrs.asdict(seat.config)}
+    """A component as data: its name and every setting that two equal ones share."""
+    return {"use": seat.use, **describe_settings(seat.config)}
+
+
+def describe_space(seat: Seat[EncoderConfig]) -> dict[str, Any]:
+    """The same of an encoder, with the hash of weights that it came with."""
+    if seat.config.learns:
+        return describe(seat)
+    return {**describe(seat), "weights": hash_state(seat.config.build().state())}
