@@ -11,6 +11,9 @@ from genmem.sweep.statistics import mean_curve
 
 INSTALL = "no plot: matplotlib is not installed; `pip install 'genmem[report]'` brings it"
 
+COLOURS = 10
+STYLES = ("-", "--", ":", "-.")
+
 
 def plot(outcome: Outcome, path: Path) -> str | None:
     """Write a PNG; returns why there is none, where there is none."""
@@ -23,8 +26,10 @@ def plot(outcome: Outcome, path: Path) -> str | None:
         return INSTALL
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for training in drawn:
-        _draw(axes, training, bold=training.name == outcome.baseline)
+    for number, training in enumerate(drawn):
+        # There are ten colours; further lines are told apart by their dashes.
+        style = STYLES[number // COLOURS % len(STYLES)]
+        _draw(axes, training, style, bold=training.name == outcome.baseline)
     mark = outcome.mark()
     if mark is not None:
         axes.axhline(mark, color="0.5", linestyle=":", linewidth=1)
@@ -38,11 +43,12 @@ def plot(outcome: Outcome, path: Path) -> str | None:
     return None
 
 
-def _draw(axes: Any, training: Training, *, bold: bool) -> None:
+def _draw(axes: Any, training: Training, style: str, *, bold: bool) -> None:
     """One configuration: its mean, and one standard deviation around it."""
     curve = mean_curve(training.curves)
     images, means = [mark for mark, _ in curve], [score for _, score in curve]
-    (line,) = axes.plot(images, means, label=training.name, linewidth=2.5 if bold else 1.5, marker=".")
+    width = 2.5 if bold else 1.5
+    (line,) = axes.plot(images, means, style, label=training.name, linewidth=width, marker=".")
     if len(training.curves) > 1:
         tables = [dict(one) for one in training.curves]
         spreads = [stdev([table[mark] for table in tables]) for mark in images]
