@@ -164,7 +164,7 @@ def verify(ctx: click.Context, path: Path, as_json: bool) -> None:
         for damage in damages:
             click.secho(str(damage), fg="red", err=True)
         click.secho(
-            f"{path}: {len(damages)} damages" if damages else f"{path}: sound",
+            f"{path}: damaged, {len(damages)} found" if damages else f"{path}: sound",
             fg="red" if damages else "green",
         )
     if damages:
