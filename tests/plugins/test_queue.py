@@ -2,7 +2,8 @@
 
 Where the traps are tested: 1-4, 7-10, 25-27 here; 23, 24 in test_queue_state.py; 5-7, 22, 24, 26, 29,
 31 in test_repulsor_memory.py; 11-16 in test_repulsor.py; 17-21 in test_repulsor_ranks.py; 30 in
-test_repulsor_chase.py; 28 in tests/test_inference_cost.py, for every objective.
+test_repulsor_chase.py; 28 in tests/test_inference_cost.py, for every objective. Where a test has no
+wrong variant beside it, test_repulsor_wrong_variants.py has one.
 """
 
 from __future__ import annotations
