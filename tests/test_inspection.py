@@ -219,3 +219,21 @@ def test_a_run_from_before_a_key_existed_goes_on(data, tmp_path):
     folder.recipe.write_text(written.replace("\ncompile = false\n", "\ncompiled = false\n"))
     with pytest.raises(ValueError, match="cannot be read here"):
         folder.begin(recipe, load_catalog(), [])
+
+
+def test_the_denoising_loss_goes_backward_once_for_all_objectives(monkeypatch):
+    first = torch.ones(2, requires_grad=True) * 1.0
+    second = 2 * first
+    denoise = second.square().sum()
+    terms = {"x": first.sum(), "y": second.sum(), "z": first.prod()}
+    grad, asked = torch.autograd.grad, []
+
+    def count(value, *more, **options):
+        asked.append(value)
+        return grad(value, *more, **options)
+
+    monkeypatch.setattr(torch.autograd, "grad", count)
+    found = gradient_ratios(
+        Prediction(second, {1: first, 2: second}), denoise, terms, {"x": (1,), "y": (1, 2), "z": (1,)}
+    )
+    assert len(found) == 3 and sum(value is denoise for value in asked) == 1

@@ -35,18 +35,25 @@ def gradient_ratios(
         terms: {objective: weight · value}.
         taps: {objective: its taps}.
     """
+    tapped = {name: [prediction.hidden[tap] for tap in taps[name]] or [prediction.output] for name in terms}
+    seen = list({id(state): state for states in tapped.values() for state in states}.values())
+    # One backward for all of them: it is the long one.
+    main = {id(state): gradient for state, gradient in zip(seen, _gradients(denoise, seen), strict=True)}
     ratios = {}
     for name, term in terms.items():
-        seen = [prediction.hidden[tap] for tap in taps[name]] or [prediction.output]
-        own, main = _norm(term, seen), _norm(denoise, seen)
-        if own is not None and main is not None:
-            ratios[f"objective/{name}/gradient_ratio"] = own / main
+        own = _norm(_gradients(term, tapped[name]))
+        whole = _norm([main[id(state)] for state in tapped[name]])
+        if own is not None and whole is not None:
+            ratios[f"objective/{name}/gradient_ratio"] = own / whole
     return ratios
 
 
-def _norm(value: Tensor, seen: list[Tensor]) -> Tensor | None:
-    if not value.requires_grad:
-        return None
-    gradients = torch.autograd.grad(value, seen, retain_graph=True, allow_unused=True)
+def _gradients(value: Tensor, seen: list[Tensor]) -> list[Tensor | None]:
+    if not value.requires_grad or not seen:
+        return [None] * len(seen)
+    return list(torch.autograd.grad(value, seen, retain_graph=True, allow_unused=True))
+
+
+def _norm(gradients: list[Tensor | None]) -> Tensor | None:
     found = [gradient.float().norm() for gradient in gradients if gradient is not None]
     return torch.stack(found).norm() if found else None
