@@ -5,7 +5,7 @@ Shapes: N pictures to fit on, B pictures, n rows, P numbers in a row, D componen
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,43 @@ class Components(NamedTuple):
         """(n, D) float32: coordinates along the components; computed in float64."""
         coordinates_nD: np.ndarray = (rows_nP - self.mean_P) @ self.components_DP.T
         return coordinates_nD.astype(np.float32)
+
+
+class ComponentEncoder:
+    """What encoders of components share: their width, and a state of mean and components."""
+
+    def __init__(self, name: str, width: int) -> None:
+        """Keep `width` components; `name` stands in messages."""
+        self._name, self._width = name, width
+        self._found: Components | None = None
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self._width
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Mean and components, in float64."""
+        if self._found is None:
+            raise ValueError(f"{self._name}: there is no state before fit")
+        return {"mean": self._found.mean_P, "components": self._found.components_DP}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take up a state.
+
+        Raises:
+            ValueError: One of another width.
+        """
+        if len(state["components"]) != self._width:
+            raise ValueError(
+                f"{self._name} of width {self._width}: the state has {len(state['components'])} components"
+            )
+        self._found = Components(state["mean"], state["components"])
+
+    def _fitted(self) -> Components:
+        if self._found is None:
+            raise ValueError(f"{self._name}: fit it, or load a state, before encoding")
+        return self._found
 
 
 def fit_components(
