@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from genmem_bank.card import Card, Origin, Segment, read_card, write_card
+from genmem_bank.columns import write_column
 from genmem_bank.features import Features
 from genmem_bank.files import (
     identity_of,
@@ -26,9 +27,7 @@ from genmem_bank.files import (
     rows_header,
     write_basis,
     write_encoder,
-    write_numbers,
 )
-from genmem_bank.labels import write_labels
 from genmem_bank.moments import Decomposition, decompose, join_moments, sum_moments
 from genmem_bank.team import Team
 from genmem_bank.tensors import DTYPES, STORED, Dtype
@@ -195,8 +194,8 @@ class _Construction:
         """Store what is known of the rows, and give their file its name."""
         features, digest = self.features, self.unfinished.hash_rows(start)
         label_N = features.labels()
-        labels = None if label_N is None else write_labels(self.folder, label_N)
-        numbers = None if features.numbers is None else write_numbers(self.folder, features.numbers)
+        labels = None if label_N is None else write_column(self.folder, "labels", label_N)
+        numbers = None if features.numbers is None else write_column(self.folder, "numbers", features.numbers)
         self.unfinished.rows.replace(self.folder / name_segment(digest))
         origin = Origin(samples=features.samples(numbers, labels))
         return Segment(file=name_segment(digest), hash=digest, rows=features.rows, origin=origin)

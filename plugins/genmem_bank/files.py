@@ -111,26 +111,6 @@ def map_segment(folder: Path, card: Card, segment: Segment) -> np.ndarray:
     return rows_NW
 
 
-def map_numbers(folder: Path, segment: Segment) -> np.ndarray | None:
-    """The numbers (count) int64 of a segment's samples, ascending, where they were chosen.
-
-    Raises:
-        ValueError: A damaged or missing file.
-    """
-    samples = segment.origin.samples
-    if samples is None or samples.numbers is None:
-        return None
-    return map_tensors(folder / samples.numbers, {"numbers": ("I64", (samples.count,))})["numbers"]
-
-
-def write_numbers(folder: Path, number_N: np.ndarray) -> str:
-    """Store the numbers of chosen samples; the name of the file."""
-    digest = hashlib.sha256(np.ascontiguousarray(number_N, "<i8").tobytes()).hexdigest()
-    file = f"numbers-{digest[:16]}.safetensors"
-    write_tensors(folder / file, {"numbers": ("I64", number_N)})
-    return file
-
-
 def write_encoder(folder: Path, state: bytes) -> str:
     """Store what an encoder has learned; the name of the file."""
     file = f"encoder-{hashlib.sha256(state).hexdigest()[:16]}.safetensors"

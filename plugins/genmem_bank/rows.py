@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from genmem_bank.card import Card
-from genmem_bank.files import map_numbers, map_segment
-from genmem_bank.labels import map_labels
+from genmem_bank.columns import map_column
+from genmem_bank.files import map_segment
 from genmem_bank.tensors import widen
 
 NONE = -1
@@ -30,8 +30,8 @@ class StoredRows:
         self._width = card.stored_width
         self._start_S = np.array(card.starts)
         self._stored = [map_segment(folder, card, segment) for segment in card.segments]
-        self._numbers = [map_numbers(folder, segment) for segment in card.segments]
-        self._labels = [map_labels(folder, segment) for segment in card.segments]
+        self._numbers = [map_column(folder, segment, "numbers") for segment in card.segments]
+        self._labels = [map_column(folder, segment, "labels") for segment in card.segments]
 
     def __len__(self) -> int:
         return int(self._start_S[-1])

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from genmem_bank.card import ANEW, Card
-from genmem_bank.files import map_numbers, map_segment, read_basis
-from genmem_bank.labels import map_labels
+from genmem_bank.columns import map_column
+from genmem_bank.files import map_segment, read_basis
 
 _PIECE = 1 << 24
 
@@ -29,8 +29,8 @@ def verify(folder: Path, card: Card) -> None:
         if hash_array(rows_NW) != segment.hash:
             raise ValueError(f"{folder / segment.file}: changed since the bank was built; {ANEW}")
         if samples is not None:
-            _compare(folder, samples.numbers, map_numbers(folder, segment))
-            _compare(folder, samples.labels, map_labels(folder, segment))
+            _compare(folder, samples.numbers, map_column(folder, segment, "numbers"))
+            _compare(folder, samples.labels, map_column(folder, segment, "labels"))
 
 
 def _compare(folder: Path, file: str | None, found: np.ndarray | None) -> None:
