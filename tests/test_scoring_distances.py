@@ -11,7 +11,7 @@ import scipy.stats
 import torch
 
 from genmem.scoring.distances import iterate_distances
-from genmem.scoring.energy import energy_distance
+from genmem.scoring.metrics.energy import energy_distance
 from genmem.scoring.neighbours import copy_rate, nearest
 
 

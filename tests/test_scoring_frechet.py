@@ -9,8 +9,8 @@ import scipy.linalg
 import torch
 
 from genmem.scoring.fidelity import fidelity
-from genmem.scoring.frechet import frechet
-from genmem.scoring.moments import Moments
+from genmem.scoring.metrics.frechet import frechet
+from genmem.scoring.moments import Moments, Statistics
 
 
 def rows(count: int, width: int, seed: int, kind: str = "plain") -> torch.Tensor:
@@ -120,3 +120,27 @@ def test_refused_by_name() -> None:
 def test_the_fidelity_entry_is_one_module() -> None:
     assert fidelity() is fidelity()
     assert callable(fidelity().calculate_metrics)
+
+
+def test_statistics_of_a_file_are_those_of_the_rows() -> None:
+    x, y = (Moments.of(rows(n, 12, n)) for n in (40, 50))
+    of_file = Statistics(x.mean_D.float().double(), x.covariance().float().double())
+    assert frechet(of_file, y) == pytest.approx(frechet(x, y), rel=1e-5)
+    assert frechet(Statistics(x.mean_D, x.covariance()), y) == frechet(x, y)
+
+
+@pytest.mark.parametrize(
+    ("mean", "covariance", "message"),
+    [
+        (torch.zeros(3), torch.eye(4), r"\(3,\) and \(4, 4\)"),
+        (torch.zeros(3), torch.eye(3) * torch.nan, "not finite"),
+        (
+            torch.zeros(2),
+            torch.tensor([[1.0, 0.5], [0.4, 1.0]]),
+            "not symmetric: entries differ by up to 0.1",
+        ),
+    ],
+)
+def test_statistics_that_are_none_are_refused(mean, covariance, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        Statistics(mean.double(), covariance.double())

@@ -22,7 +22,7 @@ from genmem.recipe.tables import Recipe
 from genmem.sampling.gallery import Gallery
 from genmem.sampling.generator import Generator
 from genmem.scoring import classifier, gaussian
-from genmem.scoring.energy import energy_distance
+from genmem.scoring.metrics.energy import energy_distance
 from genmem.scoring.neighbours import copy_rate, nearest
 from genmem.scoring.spaces import Space, open_spaces
 

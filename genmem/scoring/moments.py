@@ -15,6 +15,42 @@ from torch import Tensor
 
 from genmem.scoring.features import Features, read_features
 
+_ASYMMETRY = 1e-5
+"""Share of the largest entry by which a covariance kept in float32 may differ from its transpose."""
+
+
+@attrs.frozen(eq=False)
+class Statistics:
+    """Mean and covariance that come from elsewhere, a file say; how many rows they are of may be unknown."""
+
+    mean_D: Tensor
+    """float64."""
+
+    covariance_DD: Tensor
+    count: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what is no mean and covariance."""
+        shapes = tuple(self.mean_D.shape), tuple(self.covariance_DD.shape)
+        if self.mean_D.ndim != 1 or shapes[1] != (*shapes[0], *shapes[0]):
+            raise ValueError(
+                f"a mean (D,) and a covariance (D, D) are expected, got {shapes[0]} and {shapes[1]}"
+            )
+        if not (self.mean_D.isfinite().all() and self.covariance_DD.isfinite().all()):
+            raise ValueError("statistics are not finite")
+        apart = (self.covariance_DD - self.covariance_DD.T).abs().max() if len(self.mean_D) else 0.0
+        if apart > _ASYMMETRY * self.covariance_DD.abs().max():
+            raise ValueError(f"the covariance is not symmetric: entries differ by up to {float(apart):.3g}")
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return len(self.mean_D)
+
+    def covariance(self) -> Tensor:
+        """(D, D)."""
+        return self.covariance_DD
+
 
 @attrs.define(eq=False)
 class Moments:

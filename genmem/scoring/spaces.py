@@ -15,7 +15,7 @@ from genmem.contracts import Encoder, EncoderConfig
 from genmem.data.settings import describe_settings
 from genmem.data.states import hash_state
 from genmem.recipe.tables import Seat
-from genmem.scoring.frechet import frechet
+from genmem.scoring.metrics.frechet import frechet
 from genmem.scoring.moments import Moments
 
 CHUNK = 1024

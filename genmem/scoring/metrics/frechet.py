@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genmem.scoring.moments import Moments
+from genmem.scoring.moments import Moments, Statistics
 
 _NEGATIVE_SHARE = 1e-6
 """Negative eigenvalues up to this share of the trace are round-off (of float32 files too)."""
 
 
-def frechet(a: Moments, b: Moments) -> float:
+def frechet(a: Moments | Statistics, b: Moments | Statistics) -> float:
     """The squared Fréchet distance, what the field calls FID or FD; symmetric in its arguments.
 
     tr (Σ₁ Σ₂)^½ is the sum of the singular values of R₁ᵀ R₂ where R Rᵀ = Σ, each R from a
