@@ -122,10 +122,10 @@ def test_precision_and_recall_on_a_line() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: kernel_distance(rows(30, 4), rows(50, 4), subset=40), "samples: 30 rows, KID draws subsets of 40"),
+        (lambda: kernel_distance(rows(30, 4), rows(50, 4), subset=40), "samples: 30 rows, KID draws"),
         (lambda: kernel_distance(rows(9, 4), rows(9, 5), subset=9), "width 5 where width 4"),
         (lambda: kernel_distance(rows(9, 4), rows(9, 4), subset=1), "subsets of 2 rows or more"),
-        (lambda: kernel_distance(rows(9, 4), rows(9, 4) * torch.nan, subset=9), "reference: 9 of 9 rows are not"),
+        (lambda: kernel_distance(rows(9, 4), rows(9, 4) * torch.nan, subset=9), "reference: 9 of 9 rows"),
         (lambda: SplitSums.empty(9, 4, 10), "over 10 splits needs 10 samples or more, got 9"),
         (lambda: SplitSums.empty(9, 4, 3).update(0, rows(9, 4) / 0), "logits: 9 of 9 rows are not finite"),
         (lambda: precision_recall(rows(3, 4), rows(9, 4)), "samples: 3 rows, needs more than 3"),

@@ -52,7 +52,8 @@ def kernel_distance(
 def _take(name: str, features: Features, count: int, draw: np.random.RandomState) -> Tensor:
     if len(features) < count:
         raise ValueError(
-            f"{name}: {len(features)} rows, KID draws subsets of {count}; give more pictures or smaller subsets"
+            f"{name}: {len(features)} rows, KID draws subsets of {count}; "
+            "give more pictures or smaller subsets"
         )
     numbers_S = draw.choice(len(features), count, replace=False)
     return read_features(name, features[numbers_S])
