@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from genmem.contracts import Source, Split
+from genmem.data.errors import DataError
 from genmem.data.preparation import prepare
 from genmem.recipe.tables import DataTable, Seat
 from genmem_digits import DigitsConfig, genmem_sources
@@ -66,6 +67,23 @@ def test_the_split_is_exact_stratified_and_whole() -> None:
     assert (counts["train"] + counts["test"]).tolist() == PUBLISHED
     grey = (pictures.astype(np.float64) * 255 / 16 + 0.5).astype(np.uint8)
     assert sorted(seen) == sorted((g.tobytes(), int(label)) for g, label in zip(grey, labels, strict=True))
+
+
+def test_some_of_the_digits_keep_their_split_and_are_counted_from_0() -> None:
+    whole, some = DigitsConfig().build(), DigitsConfig(classes=(3, 7)).build()
+    assert some.class_names == ("3", "7")
+    splits: tuple[Split, ...] = ("train", "test")
+    for split in splits:
+        expected = [whole.picture(split, n) for n in range(whole.count(split))]
+        expected = [(picture, (3, 7).index(label)) for picture, label in expected if label in (3, 7)]
+        found = [some.picture(split, n) for n in range(some.count(split))]
+        assert [(p.tobytes(), label) for p, label in found] == [(p.tobytes(), n) for p, n in expected]
+
+
+@pytest.mark.parametrize("classes", [(), (1, 1), (2, 1), (9, 10), (-1,)])
+def test_classes_that_are_no_digits_in_order_are_refused(classes: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="classes must be digits, each once, smallest first"):
+        DigitsConfig(classes=classes)
 
 
 def test_the_split_does_not_depend_on_the_files_order() -> None:
@@ -131,6 +149,20 @@ def test_the_digits_are_prepared_as_a_set(tmp_path: Path) -> None:
     flat = pictures_of(dataset.count("train"), source)
     kept = dataset.feature("train", "pca", 0, 1437).var(0).sum() / flat.var(0).sum()
     assert 0.84 < kept < 0.86
+
+
+def test_a_set_older_than_a_key_that_nobody_gives_is_still_the_recipes(tmp_path: Path) -> None:
+    def table(classes: tuple[int, ...] | None) -> DataTable:
+        source = Seat("digits", DigitsConfig(classes=classes))
+        return DataTable(path=str(tmp_path), source=source, tokenizer=Seat("pixels", PixelTokenizerConfig()))
+
+    prepare(table(None))
+    for file in tmp_path.glob("*/manifest.json"):
+        assert '"classes": null' in (text := file.read_text())
+        file.write_text(text.replace('"classes": null', ""))
+    assert prepare(table(None)).count("train") == 1437
+    with pytest.raises(DataError, match=r"data.source = digits, the recipe asks for .*classes"):
+        prepare(table((1, 2)))
 
 
 def pictures_of(count: int, source: Source) -> np.ndarray:

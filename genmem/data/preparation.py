@@ -126,8 +126,13 @@ def _refuse_unexpected(data: DataTable, expect: ExpectTable, dataset: Dataset) -
 
 
 def _refuse(data: DataTable, key: str, found: Component | None, asked: Component) -> None:
-    if found != asked:
+    if found is None or found.use != asked.use or _given(found) != _given(asked):
         raise DataError(_explain(data, key, str(found or "nothing"), str(asked)))
+
+
+def _given(component: Component) -> dict[str, Any]:
+    """Its settings without those at null: a set may be older than a key that nobody gave."""
+    return {name: value for name, value in component.settings.items() if value is not None}
 
 
 def _explain(data: DataTable, key: str, found: str, asked: str) -> str:

@@ -49,15 +49,18 @@ def hold_out(pictures: np.ndarray, labels: np.ndarray) -> np.ndarray:
 class Digits:
     """Grey pictures of 8 × 8; ink is bright."""
 
-    class_names = tuple("0123456789")
-
-    def __init__(self) -> None:
-        """Read the pictures and split them."""
+    def __init__(self, classes: tuple[int, ...] = tuple(range(10))) -> None:
+        """Read the pictures and split them; keep these digits. Label i is digit classes[i]."""
         pictures, labels = read_digits()
         # 16 shades become 0 … 255; halves (8 · 255 / 16) go to the even neighbour.
         grey = np.rint(pictures * (255 / _DARKEST)).astype(np.uint8)[..., None]
-        held = hold_out(pictures, labels)
-        self._splits = {"train": (grey[~held], labels[~held]), "test": (grey[held], labels[held])}
+        held, kept = hold_out(pictures, labels), np.isin(labels, classes)
+        places = np.searchsorted(classes, labels)
+        self.class_names = tuple(map(str, classes))
+        self._splits = {
+            "train": (grey[kept & ~held], places[kept & ~held]),
+            "test": (grey[kept & held], places[kept & held]),
+        }
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -71,10 +74,10 @@ class Digits:
         }
 
     def count(self, split: Split) -> int:
-        """1,437 to train on, 360 held out."""
+        """1,437 to train on and 360 held out, of all ten digits."""
         return len(self._splits[split][0])
 
     def picture(self, split: Split, number: int) -> tuple[np.ndarray, int]:
-        """uint8 (8, 8, 1) and the digit."""
+        """uint8 (8, 8, 1) and the place of its digit among those kept."""
         pictures, labels = self._splits[split]
         return pictures[number], int(labels[number])
