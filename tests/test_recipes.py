@@ -23,7 +23,7 @@ def name_of(path):
 def test_there_are_recipes():
     assert len(HERE) > 5 and len(AWAY) > 5
     folders = {path.parent.name for path in HERE}
-    assert folders == {"recipes", "digits"}, "a recipe on data that are not here needs [data.expect]"
+    assert folders == {"recipes", "digits", "gmem", "transfer"}, "a recipe on data that are not here needs [data.expect]"
 
 
 @pytest.mark.parametrize("path", HERE, ids=name_of)
@@ -31,7 +31,7 @@ def test_it_is_built_and_takes_a_step(path, data):
     recipe = load(path)
     places = [f'--data.path="{data}/{recipe.data.path.removeprefix("data/")}"']
     if "bank" in recipe.memory:
-        places.append(f'--memory.bank.path="{data}/digits/bank"')
+        places.append(f'--memory.bank.path="{data}/{recipe.memory["bank"].config.path.removeprefix("data/")}"')
     recipe = load(path, places)
     trainer = trainer_of(recipe)
     values = trainer.step()
