@@ -112,7 +112,7 @@ def test_another_bank_is_asked_for(run: Path, tmp_path: Path) -> None:
     store = with_other.generator().conditioner.store
     assert store is not None and store.fingerprint()["rank"] == 8
     digests = {
-        protocol_of(one.recipe, one.dataset, one.generator().conditioner.store, 0, "ema").digest
+        protocol_of(one.recipe, one.dataset, one.generator().conditioner.store, (0,), "ema").digest
         for one in (opened, with_other)
     }
     assert len(digests) == 2
@@ -144,14 +144,14 @@ def test_a_run_goes_on_after_rows_were_added(run: Path, tmp_path: Path) -> None:
     shutil.copytree(bank, tmp_path / "bank")
     features = opened.dataset.feature("test", "pca", 0, 3)
     store = opened.generator().conditioner.store
-    before = protocol_of(opened.recipe, opened.dataset, store, 0, "ema")
+    before = protocol_of(opened.recipe, opened.dataset, store, (0,), "ema")
     add_features(bank, features, Added(what=("a", "b", "c"), hashes=("", "", "")))
     try:
         shutil.copytree(run, tmp_path / "run")
         session.run(str(run / "recipe.toml"), ("--train.images=96",), (), tmp_path / "run", [])
         again = genmem.load(tmp_path / "run")
         assert again.images_seen == 96
-        after = protocol_of(again.recipe, again.dataset, again.generator().conditioner.store, 0, "ema")
+        after = protocol_of(again.recipe, again.dataset, again.generator().conditioner.store, (0,), "ema")
         assert after.memory is not None and before.memory is not None
         assert after.memory["added_rows"] == 3 and before.memory["added_rows"] == 0
         assert after.memory["built_rows"] == before.memory["built_rows"] == 1437

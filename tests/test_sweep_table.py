@@ -116,11 +116,12 @@ def table(score: float, protocol: Protocol) -> dict[str, Any]:
 
 def protocol_of(recipe, **changes: Any) -> Protocol:
     asked = asked_of(recipe)
+    conditions = {"rule": asked.pop("conditions.rule")}
     features = {"use": "", "weights": "", "spaces": asked.pop("features.spaces")}
     features["lookup"] = asked.pop("features.lookup")
     given: dict[str, Any] = {
         "steps": recipe.sampler.config.evaluations,
-        "conditions": {"rule": "uniform"},
+        "conditions": conditions,
         "rounding": "clamp",
         "decoder": {"use": "", "weights": ""},
         "features": features,

@@ -9,17 +9,40 @@ import click
 from genmem.cli.options import run_arguments
 
 
+def _numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> tuple[int, ...]:
+    """Seeds separated by commas, none twice."""
+    parts = [part.strip() for part in text.split(",")] if text is not None else []
+    wrong = next((part for part in parts if not part.isdecimal() or not part.isascii()), None)
+    if wrong is not None:
+        raise click.BadParameter(f"{wrong!r} is no seed: numbers from 0 are wanted, with commas between")
+    seeds = tuple(map(int, parts))
+    if len(set(seeds)) < len(seeds):
+        raise click.BadParameter("the same seed twice would count one set of samples twice")
+    return seeds
+
+
 @click.command("evaluate", short_help="Score a run.")
 @run_arguments
-@click.option("--seed", type=int, help="Of noise and conditions; the recipe's if absent.")
+@click.option(
+    "--seeds",
+    "--seed",
+    "seeds",
+    metavar="N,N...",
+    callback=_numbers,
+    help="Of noise and conditions, one for each repetition; the recipe's if absent.",
+)
 @click.option("--weights", help="An EMA's name, or \"online\"; the recipe's if absent.")
+@click.option("--budget", type=click.IntRange(min=2), help="Samples for each setting of a search.")
+@click.option("--by", metavar="SCORE", help="What a search goes by; the first column if absent.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON object.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write that object to a file.")
 def command(
     run: str,
     overrides: tuple[str, ...],
-    seed: int | None,
+    seeds: tuple[int, ...],
     weights: str | None,
+    budget: int | None,
+    by: str | None,
     plugins: tuple[Path, ...],
     as_json: bool,
     out: Path | None,
@@ -27,14 +50,29 @@ def command(
     """Score the newest checkpoint of a run, beside noise, a Gaussian and the floor.
 
     Overrides may change how samples are made and scored: sampler, guidance, evaluate, and the memory
-    that conditions (another bank, another way to draw).
+    that conditions (another bank, another way to draw). Scores are kept in RUN/evaluations.
+
+    Several seeds are several sets of noise: the table has the mean, standard deviation and least. A
+    comma in an override's value looks for the best value first, with few samples of other noise.
 
     \b
     Examples:
       genmem evaluate runs/quickstart
+      genmem evaluate runs/quickstart --seeds 0,1,2
       genmem evaluate runs/quickstart --seed 1 --json
       genmem evaluate runs/quickstart --sampler.steps=50
+      genmem evaluate runs/quickstart --weights ema,online --sampler.steps=25,50 --budget 500 --seeds 0,1,2
     """
     from genmem.scoring.session import evaluate
 
-    evaluate(Path(run), overrides, seed=seed, weights=weights, plugins=plugins, as_json=as_json, out=out)
+    evaluate(
+        Path(run),
+        overrides,
+        seeds=seeds,
+        weights=weights,
+        plugins=plugins,
+        as_json=as_json,
+        out=out,
+        budget=budget,
+        by=by,
+    )

@@ -148,6 +148,9 @@ class EvaluateTable:
     seed: int = attrs.field(default=0, validator=not_negative)
     """Seed of noise and conditions."""
 
+    labels: Literal["uniform", "balanced"] = "uniform"
+    """Labels of samples: drawn one by one, or each class in turn; a score depends on it."""
+
     weights: str = "ema"
     """Which EMA to sample from, by its name, or "online"."""
 

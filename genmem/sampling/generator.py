@@ -114,4 +114,5 @@ def generator_of(
         num_classes=shapes.num_classes,
         device=device,
         precision=recipe.train.precision,
+        labels=recipe.evaluate.labels,
     )

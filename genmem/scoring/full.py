@@ -5,8 +5,7 @@ Shapes: N samples, K memories a sample, E memory width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +18,9 @@ from genmem.draws import Draws
 from genmem.sampling.gallery import Gallery, Tick, generate
 from genmem.sampling.generator import Generator
 from genmem.scoring.evaluation import Evaluation
+from genmem.scoring.protocol import Protocol
 from genmem.scoring.reading import RowReading, read_rows
-from genmem.scoring.table import NOT_APPLICABLE, Cell, Column, Row, ScoreTable
+from genmem.scoring.table import DECODE, HELD_OUT, NOT_APPLICABLE, SAMPLES, Cell, Column, Row, ScoreTable
 
 Scores = dict[str, float]
 
@@ -30,42 +30,84 @@ class Report(NamedTuple):
 
     table: ScoreTable
     gallery: Gallery
+    """Of the first seed."""
+
     memory: dict[str, Any] | None
     """Of the memory that conditions: what it is, its rows, and the pixel energy they carry."""
 
 
 def full_report(
-    evaluation: Evaluation, generator: Generator, digest: str, seed: int, tick: Tick | None = None
+    evaluation: Evaluation, generator: Generator, protocol: Protocol, tick: Tick | None = None
 ) -> Report | None:
     """Generate on every process, score on rank 0; None on the others.
 
     Args:
         evaluation: References and measures.
         generator: What is scored.
-        digest: Of the protocol.
-        seed: Of noise and conditions.
+        protocol: Its seeds are those of noise and conditions, one for each repetition.
         tick: For a progress bar.
     """
-    options = evaluation.recipe.evaluate
-    sample = partial(
-        generate, generator, evaluation.tokenizer, options.samples, seed=seed, batch=options.batch, tick=tick
-    )
-    gallery = sample()
-    held_out = _HeldOutRows.of(evaluation, generator, seed)
-    unseen = sample(memory_NKE=held_out.memory_NKE) if held_out else None
+    store = generator.conditioner.store
+    reading = read_rows(evaluation, store) if collectives.rank() == 0 and store is not None else None
+    rounds = [_round(evaluation, generator, reading, seed, tick) for seed in protocol.seeds]
     if collectives.rank() != 0:
         return None
-    store = generator.conditioner.store
-    reading = None if store is None else read_rows(evaluation, store)
-    rows = _baselines(evaluation) | _samples(evaluation, generator, gallery, reading)
-    floors: dict[str, Scores] = {}
-    if held_out and unseen:
-        name = "samples, held-out rows"
-        rows[name] = _scored(evaluation, unseen.pictures, held_out.label_N, held_out.other_half)
-        floors[name] = evaluation.row(evaluation.train, held_out.other_half)
-    rows["held-out pictures"] = evaluation.held_out_closeness() | _held_out_accuracy(evaluation)
-    rows["floor: training pictures"] = floor = evaluation.row(evaluation.train)
-    return Report(_table(evaluation, rows, floor, floors, digest), gallery, _facts(store, reading))
+    floor = evaluation.row(evaluation.train)
+    kinds = {name: [scores] for name, scores in _baselines(evaluation).items()}
+    kinds |= {name: [one.rows[name] for one in rounds] for name in rounds[0].rows}
+    kinds["held-out pictures"] = [evaluation.held_out_closeness() | _held_out_accuracy(evaluation)]
+    kinds["floor: training pictures"] = [floor]
+    table = _table(evaluation, kinds, floor, rounds[0].floors, protocol.digest)
+    return Report(table, rounds[0].gallery, _facts(store, reading))
+
+
+class _Round(NamedTuple):
+    """One repetition; without rows but on rank 0."""
+
+    gallery: Gallery
+    rows: dict[str, Scores]
+    floors: dict[str, Scores]
+    """Of rows whose floor is not the table's."""
+
+
+def _round(
+    evaluation: Evaluation, generator: Generator, reading: RowReading | None, seed: int, tick: Tick | None
+) -> _Round:
+    found = sample_set(evaluation, generator, seed, tick)
+    held_out = _HeldOutRows.of(evaluation, generator, seed)
+    unseen = sample_set(evaluation, generator, seed, tick, held_out.memory_NKE) if held_out else None
+    if collectives.rank() != 0:
+        return _Round(found, {}, {})
+    rows = _samples(evaluation, generator, found, reading)
+    if held_out is None or unseen is None:
+        return _Round(found, rows, {})
+    rows[HELD_OUT] = _scored(evaluation, unseen.pictures, held_out.label_N, held_out.other_half)
+    return _Round(found, rows, {HELD_OUT: evaluation.row(evaluation.train, held_out.other_half)})
+
+
+def sample_set(
+    evaluation: Evaluation,
+    generator: Generator,
+    seed: int,
+    tick: Tick | None = None,
+    memory_NKE: Tensor | None = None,
+) -> Gallery:
+    """As many samples of a seed as are scored."""
+    options = evaluation.recipe.evaluate
+    return generate(
+        generator,
+        evaluation.tokenizer,
+        options.samples,
+        seed=seed,
+        batch=options.batch,
+        memory_NKE=memory_NKE,
+        tick=tick,
+    )
+
+
+def score_samples(evaluation: Evaluation, generator: Generator, gallery: Gallery) -> Scores:
+    """Every score of samples, by column key."""
+    return _scored(evaluation, gallery.pictures, evaluation.asked_labels(gallery, generator))
 
 
 def _baselines(evaluation: Evaluation) -> dict[str, Scores]:
@@ -86,8 +128,8 @@ def _samples(
     rows = {}
     if store is not None and reading is not None and gallery.row_N is not None:
         given = store.rows(torch.from_numpy(gallery.row_N).to(generator.device))
-        rows["linear decode of the rows"] = _scored(evaluation, reading.pictures(given.cpu()), labels)
-    return rows | {"samples": _scored(evaluation, gallery.pictures, labels)}
+        rows[DECODE] = _scored(evaluation, reading.pictures(given.cpu()), labels)
+    return rows | {SAMPLES: score_samples(evaluation, generator, gallery)}
 
 
 def _facts(store: MemoryStore | None, reading: RowReading | None) -> dict[str, Any] | None:
@@ -131,13 +173,8 @@ def _held_out_accuracy(evaluation: Evaluation) -> Scores:
     return evaluation.agreement(evaluation.test, labels)
 
 
-def _table(
-    evaluation: Evaluation,
-    rows: Mapping[str, Scores],
-    floor: Scores,
-    floors: Mapping[str, Scores],
-    digest: str,
-) -> ScoreTable:
+def columns_of(evaluation: Evaluation) -> tuple[Column, ...]:
+    """The scores of a run."""
     columns = [Column(key=f"fd/{name}", title=f"FD {name}") for name in evaluation.spaces]
     lookup = evaluation.recipe.evaluate.copies
     if lookup:
@@ -145,22 +182,32 @@ def _table(
         columns.append(Column(key="labels", title="labels", better="higher", unit="share", digits=1))
         columns.append(Column(key="nearest", title="nearest", better="neither", digits=2))
         columns.append(Column(key="copies", title="copies", unit="share", digits=1))
+    return tuple(columns)
+
+
+def _table(
+    evaluation: Evaluation,
+    kinds: Mapping[str, Sequence[Scores]],
+    floor: Scores,
+    floors: Mapping[str, Scores],
+    digest: str,
+) -> ScoreTable:
+    """A row for each kind of pictures, from its scores in each repetition."""
+    columns = columns_of(evaluation)
     shown = [
-        Row(
-            name=name,
-            cells={
-                c.key: Cell.of(scores[c.key]) if c.key in scores else Cell(None, NOT_APPLICABLE)
-                for c in columns
-            },
-            floor=floors.get(name, {}),
-        )
-        for name, scores in rows.items()
+        Row(name=name, cells={c.key: _cell(c.key, rounds) for c in columns}, floor=floors.get(name, {}))
+        for name, rounds in kinds.items()
     ]
     return ScoreTable(
         title=f"{evaluation.recipe.name}: {evaluation.recipe.evaluate.samples:,} pictures of each kind, "
         f"against {evaluation.dataset.count('test'):,} held-out pictures",
         protocol=digest,
-        columns=tuple(columns),
+        columns=columns,
         rows=tuple(shown),
         floor=floor,
     )
+
+
+def _cell(key: str, rounds: Sequence[Scores]) -> Cell:
+    values = [scores[key] for scores in rounds if key in scores]
+    return Cell.of_several(values) if len(values) == len(rounds) else Cell(None, NOT_APPLICABLE)

@@ -17,6 +17,12 @@ import attrs
 VERSION = 1
 """Version of the scoring code; raised with every change that moves a score."""
 
+LABELS: Mapping[str, str] = {
+    "uniform": "drawn uniformly by sample number",
+    "balanced": "each class in turn, equally many",
+}
+"""What a protocol says of `evaluate.labels`."""
+
 _ABSENT = "(absent)"
 
 Json: TypeAlias = "bool | int | float | str | list[Any] | tuple[Any, ...] | Mapping[str, Any] | None"

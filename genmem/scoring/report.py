@@ -73,7 +73,7 @@ class Reporter:
             run: Numbers of the run that belong beside the scores: rate, losses.
         """
         with self.console.status("scoring"):
-            report = full_report(self.evaluation, self.generator, self.protocol.digest, self.seed)
+            report = full_report(self.evaluation, self.generator, self.protocol)
         if report is None:
             return
         pictures = self._pictures(report.gallery)
@@ -92,7 +92,7 @@ class Reporter:
 
     def full(self) -> Report | None:
         """The full table, nothing written."""
-        return full_report(self.evaluation, self.generator, self.protocol.digest, self.seed)
+        return full_report(self.evaluation, self.generator, self.protocol)
 
     def _pictures(self, gallery: Gallery) -> dict[str, str]:
         first = gallery.pictures[:SHOWN]

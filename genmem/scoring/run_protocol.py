@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from genmem.contracts import MemoryStore
 from genmem.data.dataset import Dataset
 from genmem.recipe.tables import Recipe
-from genmem.scoring.protocol import Protocol
+from genmem.scoring.protocol import LABELS, Protocol
 from genmem.scoring.spaces import describe, describe_space
 
 
 def protocol_of(
-    recipe: Recipe, dataset: Dataset, store: MemoryStore | None, seed: int, weights: str
+    recipe: Recipe, dataset: Dataset, store: MemoryStore | None, seeds: Sequence[int], weights: str
 ) -> Protocol:
     """Everything that moves this run's scores.
 
@@ -20,7 +21,7 @@ def protocol_of(
         recipe: What was run.
         dataset: Its data; the held-out split is the reference.
         store: The memory that conditions, if any.
-        seed: Of noise and conditions.
+        seeds: Of noise and conditions, one for each repetition.
         weights: An EMA's name, or "online".
     """
     options = recipe.evaluate
@@ -29,8 +30,8 @@ def protocol_of(
         sampler=describe(recipe.sampler),
         steps=recipe.sampler.config.evaluations,
         guidance=describe(recipe.guidance) if recipe.guidance else None,
-        conditions={"rule": "drawn uniformly by sample number", "label": recipe.condition.label},
-        seeds=(seed,),
+        conditions={"rule": LABELS[options.labels], "label": recipe.condition.label},
+        seeds=tuple(seeds),
         samples=options.samples,
         rounding="clamp, round to nearest",
         decoder={**describe(recipe.data.tokenizer), "weights": dataset.spec.weights},

@@ -7,7 +7,8 @@ not the table's: held-out rows are scored against another half of the held-out p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import attrs
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 Better = Literal["lower", "higher", "neither"]
 Unit = Literal["number", "share"]
 ABSENT = "–"
+SAMPLES = "samples"
+HELD_OUT = "samples, held-out rows"
+DECODE = "linear decode of the rows"
+"""Names of rows that other code looks up."""
+
 NOT_APPLICABLE = "does not apply"
 """The reason that needs no line below the table."""
 _ARROWS: Mapping[str, str] = {"lower": "↓", "higher": "↑", "neither": ""}
@@ -28,7 +34,11 @@ class Cell:
     """One score, or the reason why there is none."""
 
     value: float | None
+    """Of several repetitions the mean."""
+
     reason: str = ""
+    values: tuple[float, ...] = attrs.field(default=(), converter=tuple)
+    """One for each repetition, where there are several and they differ."""
 
     def __attrs_post_init__(self) -> None:
         if self.value is None and not self.reason:
@@ -40,6 +50,19 @@ class Cell:
     def of(cls, value: float) -> Cell:
         """A score; one that is not finite is absent, and says so."""
         return cls(float(value)) if math.isfinite(value) else cls(None, f"the score is {value}")
+
+    @classmethod
+    def of_several(cls, values: Sequence[float]) -> Cell:
+        """The mean over repetitions, whose values are kept where they differ."""
+        bad = next((value for value in values if not math.isfinite(value)), None)
+        if bad is not None or len(set(values)) == 1:
+            return cls.of(values[0] if bad is None else bad)
+        return cls(fmean(values), values=tuple(values))
+
+    @property
+    def sd(self) -> float | None:
+        """Standard deviation over repetitions, n - 1 in the denominator; None for a single one."""
+        return stdev(self.values) if self.values else None
 
 
 @attrs.frozen(kw_only=True)
@@ -169,11 +192,12 @@ class ScoreTable:
         return Group(table, *(Text(note) for note in self._notes(marks)))
 
     def _text(self, row: Row, column: Column) -> str:
-        value = row.cells[column.key].value
-        if value is None:
+        cell = row.cells[column.key]
+        if cell.value is None:
             return ABSENT
         times = self.times_floor(row, column.key) if column.multiples else None
-        return column.text(value) if times is None else f"{column.text(value)} ({times:.1f}×)"
+        spread = "" if cell.sd is None else f" ± {column.text(cell.sd)}, min {column.text(min(cell.values))}"
+        return f"{column.text(cell.value)}{spread}" + ("" if times is None else f" ({times:.1f}×)")
 
     def _marks(self) -> dict[str, str]:
         """{row name: mark} of rows with a protocol or a floor of their own."""

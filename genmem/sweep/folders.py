@@ -14,6 +14,7 @@ import tomli
 from genmem.data.settings import describe_settings
 from genmem.recipe import Recipe, Seat, dump
 from genmem.recipe.structure import NONE
+from genmem.scoring.protocol import LABELS
 from genmem.scoring.table import ScoreTable
 from genmem.sweep.axes import SCORING, text_of
 from genmem.sweep.plan import Run
@@ -98,6 +99,7 @@ def asked_of(recipe: Recipe) -> dict[str, Any]:
         "seeds": [options.seed],
         "samples": options.samples,
         "weights": options.weights,
+        "conditions.rule": LABELS[options.labels],
         "features.spaces": {name: _describe(seat) for name, seat in options.encoder.items()},
         "features.lookup": options.copies,
     }

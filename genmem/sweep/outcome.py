@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from genmem.scoring.protocol import Protocol, difference
-from genmem.scoring.table import Column
+from genmem.scoring.table import SAMPLES, Column
 from genmem.sweep.folders import Scores, Trained
 from genmem.sweep.plan import Plan
 from genmem.sweep.running import company_of
 from genmem.sweep.statistics import Curve, Spread, images_to, mean_curve
-
-SAMPLES = "samples"
-"""The row of a run's own table that is the run's."""
 
 RATE = "images/s"
 

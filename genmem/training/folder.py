@@ -48,6 +48,7 @@ class RunFolder:
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
         self.scores = path / "scores.json"
+        self.evaluations = path / "evaluations"
         self.damaged = path / "damaged.jsonl"
         self.lock = path / ".lock"
 

@@ -95,7 +95,7 @@ def _reporter(trainer: Trainer, folder: RunFolder, console: Console) -> Reporter
     backbone = trainer.assembly.backbone if weights == "online" else trainer.averages.modules[weights]
     conditioner = trainer.assembly.conditioner
     generator = generator_of(recipe, backbone, conditioner, shapes_of(dataset), device)
-    protocol = protocol_of(recipe, dataset, conditioner.store, recipe.evaluate.seed, weights)
+    protocol = protocol_of(recipe, dataset, conditioner.store, (recipe.evaluate.seed,), weights)
     return Reporter(recipe, Evaluation(recipe, dataset, device), generator, protocol, folder, console)
 
 
