@@ -89,7 +89,7 @@ def test_a_search_is_scored_on_other_noise_than_what_it_chose_by(run: Path) -> N
 
 
 def test_a_search_by_a_score_that_is_better_when_higher(run: Path) -> None:
-    words = ("--weights", "ema,online", "--by", "labels", "--budget", "64")
+    words = ("--sampler.steps=1,2,9", "--by", "labels", "--budget", "64")
     told = evaluate(run, *words)["search"]
     best = max(told["trials"], key=lambda trial: trial["score"])
     assert told["by"] == "labels" and told["chosen"] == best["name"]
