@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from running import QUICKSTART, SMALL
 
 from genmem.cli import main
+from genmem.scoring.protocol import Protocol
+from genmem.scoring.search import Search, Trial
 from genmem.scoring.table import Cell, Column, Row, ScoreTable
 from genmem.training import session
 
@@ -89,11 +91,13 @@ def test_a_search_is_scored_on_other_noise_than_what_it_chose_by(run: Path) -> N
 
 
 def test_a_search_by_a_score_that_is_better_when_higher(run: Path) -> None:
-    words = ("--sampler.steps=1,2,9", "--by", "labels", "--budget", "64")
-    told = evaluate(run, *words)["search"]
-    best = max(told["trials"], key=lambda trial: trial["score"])
-    assert told["by"] == "labels" and told["chosen"] == best["name"]
-    assert len({trial["score"] for trial in told["trials"]}) > 1
+    told = evaluate(run, "--sampler.steps=1,2", "--by", "labels", "--budget", "64")["search"]
+    assert told["by"] == "labels"
+    protocol = Protocol.from_json(evaluate(run)["protocol"])
+    trials = tuple(Trial(name, (), protocol, score) for name, score in (("a", 0.2), ("b", 0.9), ("c", 0.9)))
+    for better, name in (("higher", "b"), ("lower", "a")):
+        column = Column(key="labels", title="labels", better=better)  # type: ignore[arg-type]
+        assert Search(overrides=(), trials=trials, column=column).best.name == name
 
 
 def test_how_labels_are_dealt_is_the_protocols(run: Path) -> None:

@@ -7,7 +7,7 @@ not the table's: held-out rows are scored against another half of the held-out p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -29,6 +29,10 @@ NOT_APPLICABLE = "does not apply"
 _ARROWS: Mapping[str, str] = {"lower": "↓", "higher": "↑", "neither": ""}
 
 
+def _floats(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
 @attrs.frozen
 class Cell:
     """One score, or the reason why there is none."""
@@ -37,7 +41,7 @@ class Cell:
     """Of several repetitions the mean."""
 
     reason: str = ""
-    values: tuple[float, ...] = attrs.field(default=(), converter=tuple)
+    values: tuple[float, ...] = attrs.field(default=(), converter=_floats)
     """One for each repetition, where there are several and they differ."""
 
     def __attrs_post_init__(self) -> None:
