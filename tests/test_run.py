@@ -69,7 +69,7 @@ def test_a_run_folder_holds_what_the_docs_promise(straight):
     assert images == sorted(images) and images[-1] == 1280
     keys = {key for record in records for key in record}
     assert {"loss/denoise", "loss/held_out", "objective/spread", "fd/pixels", "images_per_s"} <= keys
-    for picture in ("final.png", "neighbours.png", f"{640:012d}.png"):
+    for picture in ("final-ema.png", "neighbours-ema.png", f"{640:012d}-ema.png"):
         assert Image.open(straight / "samples" / picture).size[0] > 100
     environment = json.loads((straight / "environment.json").read_text())
     assert {plugin["distribution"] for plugin in environment["plugins"]} == {"genmem"}

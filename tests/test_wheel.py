@@ -51,5 +51,5 @@ def test_shipped_recipes_are_found_by_name_and_train(installed, tmp_path):
     assert "quickstart" in genmem(installed, tmp_path, "check", "quickstart")
     output = genmem(installed, tmp_path, "train", "quickstart", *SMALL, "--train.images=64")
     assert "Gaussian" in output
-    assert (tmp_path / "runs" / "quickstart" / "samples" / "final.png").exists()
+    assert (tmp_path / "runs" / "quickstart" / "samples" / "final-ema.png").exists()
     assert (tmp_path / "data" / "digits" / "train" / "manifest.json").exists()

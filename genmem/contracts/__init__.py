@@ -33,6 +33,7 @@ from genmem.contracts.interpolant import (
     Times,
 )
 from genmem.contracts.memory import Ability, Attended, Hide, MemoryConfig, MemoryStore, Metric, Tags
+from genmem.contracts.notifier import Ending, Notifier, NotifierConfig, RunStart
 from genmem.contracts.objective import (
     AuxObjective,
     Commits,
@@ -57,6 +58,7 @@ __all__ = [
     "Encoded",
     "Encoder",
     "EncoderConfig",
+    "Ending",
     "Evaluate",
     "Facts",
     "Fields",
@@ -72,6 +74,8 @@ __all__ = [
     "MemoryConfig",
     "MemoryStore",
     "Metric",
+    "Notifier",
+    "NotifierConfig",
     "Objective",
     "ObjectiveConfig",
     "OnDevice",
@@ -79,6 +83,7 @@ __all__ = [
     "Prediction",
     "Reading",
     "Regression",
+    "RunStart",
     "Sampler",
     "SamplerConfig",
     "Source",

@@ -14,6 +14,7 @@ from genmem.contracts import (
     GuidanceConfig,
     InterpolantConfig,
     MemoryConfig,
+    NotifierConfig,
     ObjectiveConfig,
     SamplerConfig,
     SourceConfig,
@@ -57,6 +58,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind("tokenizer", "genmem_tokenizers", TokenizerConfig, "tokenizers"),
             Kind("encoder", "genmem_encoders", EncoderConfig, "encoders"),
             Kind("format", "genmem_formats", FormatConfig, "formats"),
+            Kind("notifier", "genmem_notifiers", NotifierConfig, "notifiers"),
         )
     }
 )

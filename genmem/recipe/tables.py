@@ -16,6 +16,7 @@ from genmem.contracts import (
     GuidanceConfig,
     InterpolantConfig,
     MemoryConfig,
+    NotifierConfig,
     ObjectiveConfig,
     SamplerConfig,
 )
@@ -186,4 +187,5 @@ class Recipe:
     optimizer: OptimizerTable = OptimizerTable()
     ema: Mapping[str, EmaTable] = tables(EmaTable)
     evaluate: EvaluateTable
+    notify: Mapping[str, Seat[NotifierConfig]] = seats("notifier")
     sweep: SweepTable | None = None

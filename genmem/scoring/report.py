@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -36,6 +37,14 @@ SHOWN = 64
 """Samples in a picture grid."""
 
 
+class Scores(NamedTuple):
+    """What a scoring on the way found; empty but on the first process."""
+
+    values: dict[str, float]
+    pictures: dict[str, Path]
+    """Files, by name."""
+
+
 class Reporter:
     """Scores one generator and keeps what it finds in the run folder."""
 
@@ -53,17 +62,18 @@ class Reporter:
         self.protocol, self.folder, self.console = protocol, folder, console
         self.seed = protocol.seeds[0]
 
-    def during(self, images_seen: int) -> dict[str, float]:
-        """Scores after so many images, and a grid of the first samples. Empty but on rank 0."""
+    def during(self, images_seen: int) -> Scores:
+        """Scores after so many images, and a grid of the first samples: the same noise every time."""
         options = self.recipe.evaluate
         gallery = generate(
             self.generator, self.evaluation.tokenizer, options.samples, seed=self.seed, batch=options.batch
         )
         if collectives.rank() != 0:
-            return {}
-        Pictures(gallery.pictures[:SHOWN]).save(self.folder.samples / f"{images_seen:012d}.png")
+            return Scores({}, {})
+        grid = Pictures(gallery.pictures[:SHOWN]).save(self._file(f"{images_seen:012d}"))
         loss = self.evaluation.held_out_loss(self.generator.backbone, self.generator)
-        return {"loss/held_out": loss} | self.evaluation.row(gallery.pictures)
+        values = {"loss/held_out": loss} | self.evaluation.row(gallery.pictures)
+        return Scores(values, {"samples": grid})
 
     def finish(self, images_seen: int, run: dict[str, Any]) -> None:
         """Score in full; write scores.json and the pictures; show both.
@@ -94,11 +104,15 @@ class Reporter:
         """The full table, nothing written."""
         return full_report(self.evaluation, self.generator, self.protocol)
 
+    def _file(self, name: str) -> Path:
+        """A picture file, named also by the weights that were sampled from."""
+        return self.folder.samples / f"{name}-{self.recipe.evaluate.weights}.png"
+
     def _pictures(self, gallery: Gallery) -> dict[str, str]:
         first = gallery.pictures[:SHOWN]
         near = self.evaluation.neighbours(first, k=3)
-        grid = Pictures(first).save(self.folder.samples / "final.png")
-        path = self.folder.samples / "neighbours.png"
+        grid = Pictures(first).save(self._file("final"))
+        path = self._file("neighbours")
         beside(first[: SHOWN // 2], self.evaluation.train[near[: SHOWN // 2]]).save(path)
         return {
             "samples": str(grid.relative_to(self.folder.path)),

@@ -12,6 +12,7 @@ from genmem.testing.backbone import check_backbone
 from genmem.testing.edges import check_encoder, check_source, check_tokenizer
 from genmem.testing.interpolant import check_interpolant
 from genmem.testing.memory import ListMemory, check_memory
+from genmem.testing.notifier import check_notifier
 from genmem.testing.objective import check_objective, example_step
 from genmem.testing.plugin import check_plugin
 from genmem.testing.sampler import check_guidance, check_sampler
@@ -23,6 +24,7 @@ __all__ = [
     "check_guidance",
     "check_interpolant",
     "check_memory",
+    "check_notifier",
     "check_objective",
     "check_plugin",
     "check_sampler",

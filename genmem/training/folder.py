@@ -31,6 +31,7 @@ FREE = (
     "data.max_skipped",
     "data.cache",
     "evaluate.",
+    "notify.",
     "sweep.",
     "description",
 )

@@ -10,19 +10,20 @@ import torch
 from torch import Tensor
 
 from genmem import collectives
+from genmem.scoring.report import Scores
 from genmem.training import checkpoints
-from genmem.training.folder import RunFolder
 from genmem.training.interruption import Interruption
+from genmem.training.journal import Journal
 from genmem.training.progress import TrainingProgress
 from genmem.training.trainer import Trainer
 
-Score = Callable[[int], dict[str, float]]
+Score = Callable[[int], Scores]
 """Scores of the run as it is, after so many images; called on every rank."""
 
 
 def train(
     trainer: Trainer,
-    folder: RunFolder,
+    journal: Journal,
     score: Score,
     progress: TrainingProgress,
     interruption: Interruption,
@@ -34,14 +35,14 @@ def train(
         window.add(trainer.step())
         progress.advance(trainer.batching.batch)
         if _due(trainer, table.log_every):
-            _log(trainer, folder, progress, window, watch)
+            _log(trainer, journal, progress, window, watch)
         if _due(trainer, evaluate.every):
-            _log_scores(trainer, folder, progress, score)
+            _log_scores(trainer, journal, score)
             window.restart_clock()
         if _due(trainer, table.save_every or evaluate.every):
-            _save(trainer, folder)
+            _save(trainer, journal)
         if _asked(trainer, interruption):
-            _save(trainer, folder)
+            _save(trainer, journal)
             return False
     trainer.guard.settle()
     return True
@@ -110,40 +111,30 @@ def _due(trainer: Trainer, every: int) -> bool:
 
 
 def _log(
-    trainer: Trainer, folder: RunFolder, progress: TrainingProgress, window: _Window, watch: _Watch
+    trainer: Trainer, journal: Journal, progress: TrainingProgress, window: _Window, watch: _Watch
 ) -> None:
     line = window.close(trainer.batching.batch)
     for name, store in trainer.memories.items():
         line.means.update({f"memory/{name}/{key}": float(value) for key, value in store.metrics().items()})
-    if collectives.rank() == 0:
-        folder.log(
-            {"images": trainer.images_seen, **line.means, "images_per_s": line.rate, "time": time.time()}
-        )
-        shown = {
-            k: v
-            for k, v in line.means.items()
-            if k.count("/") == 1 and k.startswith(("loss/denoise", "objective/"))
-        }
-        progress.losses(shown)
-        for warning in watch.look(trainer, line.means):
-            folder.log({"images": trainer.images_seen, "warning": warning, "time": time.time()})
-            progress.print(f"{trainer.images_seen:>10,} images  {warning}")
+    journal.line(trainer.images_seen, {**line.means, "images_per_s": line.rate})
+    progress.losses(line.means)
+    for warning in watch.look(trainer, line.means):
+        journal.warn(warning)
 
 
-def _log_scores(trainer: Trainer, folder: RunFolder, progress: TrainingProgress, score: Score) -> None:
-    scores = score(trainer.images_seen)
-    if collectives.rank() == 0:
-        folder.log({"images": trainer.images_seen, **scores, "time": time.time()})
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
-        progress.print(f"{trainer.images_seen:>10,} images  {shown}")
+def _log_scores(trainer: Trainer, journal: Journal, score: Score) -> None:
+    values, pictures = score(trainer.images_seen)
+    journal.scores(trainer.images_seen, values, pictures)
 
 
-def _save(trainer: Trainer, folder: RunFolder) -> None:
+def _save(trainer: Trainer, journal: Journal) -> None:
     """Write a checkpoint on rank 0, unless this one exists."""
     trainer.guard.settle()
     checkpoint = trainer.checkpoint()
     if collectives.rank() == 0:
-        checkpoints.save(folder.checkpoints, trainer.images_seen, checkpoint, trainer.recipe.train.keep)
+        folder = journal.folder.checkpoints
+        path = checkpoints.save(folder, trainer.images_seen, checkpoint, trainer.recipe.train.keep)
+        journal.checkpoint(trainer.images_seen, path)
     collectives.barrier()
 
 

@@ -48,21 +48,20 @@ class TrainingProgress:
             columns += (TextColumn("{task.fields[losses]}"),)
         self._bar = Progress(*columns, console=console, disable=not shown, speed_estimate_period=30)
         self._task = self._bar.add_task("train", total=total, completed=done, losses="")
-        self._shown = shown
 
     def advance(self, images: int) -> None:
         """So many more images were seen."""
         self._bar.advance(self._task, images)
 
     def losses(self, values: dict[str, float]) -> None:
-        """Show the newest losses beside the bar."""
-        short = "  ".join(f"{name.rsplit('/', 1)[-1]} {value:.3f}" for name, value in values.items())
+        """Show the newest denoising loss and each objective's value beside the bar."""
+        shown = {
+            name: value
+            for name, value in values.items()
+            if name == "loss/denoise" or (name.startswith("objective/") and name.count("/") == 1)
+        }
+        short = "  ".join(f"{name.rsplit('/', 1)[-1]} {value:.3f}" for name, value in shown.items())
         self._bar.update(self._task, losses=short)
-
-    def print(self, message: str) -> None:
-        """A line above the bar."""
-        if self._shown:
-            self.console.print(message, highlight=False)
 
     def __enter__(self) -> Self:
         self._bar.start()

@@ -25,6 +25,7 @@ from genmem.training import checkpoints
 from genmem.training.folder import RunFolder
 from genmem.training.guard import Guard
 from genmem.training.interruption import watched
+from genmem.training.journal import Journal, built
 from genmem.training.launch import process_group
 from genmem.training.loop import train
 from genmem.training.progress import TrainingProgress, preparation_progress
@@ -51,23 +52,19 @@ def run(
     with process_group(device):
         folder = RunFolder(out or Path("runs") / recipe.name)
         console = Console()
+        journal = Journal(folder, console, built(recipe))
         with _sole_owner(folder):
             if collectives.rank() == 0:
                 folder.begin(recipe, catalog, argv)
             dataset = _ready_data(recipe, device, console)
-            _train(recipe, dataset, device, folder, console, minutes)
+            _train(recipe, dataset, device, journal, minutes)
 
 
 def _train(
-    recipe: Recipe,
-    dataset: Dataset,
-    device: torch.device,
-    folder: RunFolder,
-    console: Console,
-    minutes: float | None,
+    recipe: Recipe, dataset: Dataset, device: torch.device, journal: Journal, minutes: float | None
 ) -> None:
-    lead = collectives.rank() == 0
-    trainer = Trainer(recipe, dataset, device, Guard(lambda line: console.print(line) if lead else None))
+    folder, console, lead = journal.folder, journal.console, collectives.rank() == 0
+    trainer = Trainer(recipe, dataset, device, Guard(journal.warn))
     if trainer.stream.damages is not None:
         trainer.stream.damages.write_to(folder.damaged)
     _resume(trainer, folder, console)
@@ -76,10 +73,20 @@ def _train(
             console.print(f"{folder.path} is complete; train.images = … goes on, --out starts another run")
             show(folder, console)
         return
+    journal.start(recipe, trainer.images_seen)
+    try:
+        _go_on(trainer, journal, minutes)
+    except BaseException as error:
+        journal.end(trainer.images_seen, "failed", f"{type(error).__name__}: {error}")
+        raise
+
+
+def _go_on(trainer: Trainer, journal: Journal, minutes: float | None) -> None:
+    folder, console, lead = journal.folder, journal.console, collectives.rank() == 0
     reporter = _reporter(trainer, folder, console)
-    bar = TrainingProgress(console, recipe.train.images, trainer.images_seen, shown=lead)
+    bar = TrainingProgress(console, trainer.recipe.train.images, trainer.images_seen, shown=lead)
     with watched(minutes) as interruption, bar:
-        finished = train(trainer, folder, reporter.during, bar, interruption)
+        finished = train(trainer, journal, reporter.during, bar, interruption)
     if finished:
         reporter.finish(trainer.images_seen, _summary(trainer, folder))
     elif lead:
@@ -87,6 +94,7 @@ def _train(
         console.print(
             f"stopped{why} at {trainer.images_seen:,} images and saved; the same command goes on from there"
         )
+    journal.end(trainer.images_seen, "finished" if finished else "stopped")
 
 
 def _reporter(trainer: Trainer, folder: RunFolder, console: Console) -> Reporter:
