@@ -3,6 +3,8 @@
 A hook takes nothing, returns a mapping. Examples begin: `import attrs`, `from genmem import hookimpl`.
 """
 
+# ruff: noqa: F401
+
 from genmem.host.hookspecs.data import (
     genmem_encoders,
     genmem_formats,
@@ -21,18 +23,3 @@ from genmem.host.hookspecs.session import (
     genmem_commands,
     genmem_notifiers,
 )
-
-__all__ = [
-    "genmem_backbones",
-    "genmem_commands",
-    "genmem_encoders",
-    "genmem_formats",
-    "genmem_guidances",
-    "genmem_interpolants",
-    "genmem_memories",
-    "genmem_notifiers",
-    "genmem_objectives",
-    "genmem_samplers",
-    "genmem_sources",
-    "genmem_tokenizers",
-]
