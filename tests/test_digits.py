@@ -158,7 +158,8 @@ def test_a_set_older_than_a_key_that_nobody_gives_is_still_the_recipes(tmp_path:
 
     prepare(table(None))
     for file in tmp_path.glob("*/manifest.json"):
-        assert '"classes": null' in (text := file.read_text())
+        text = file.read_text()
+        assert '"classes": null' in text
         file.write_text(text.replace('"classes": null', ""))
     assert prepare(table(None)).count("train") == 1437
     with pytest.raises(DataError, match=r"data.source = digits, the recipe asks for .*classes"):
