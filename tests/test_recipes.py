@@ -31,7 +31,9 @@ def test_it_is_built_and_takes_a_step(path, data):
     recipe = load(path)
     places = [f'--data.path="{data}/{recipe.data.path.removeprefix("data/")}"']
     if "bank" in recipe.memory:
-        places.append(f'--memory.bank.path="{data}/{recipe.memory["bank"].config.path.removeprefix("data/")}"')
+        places.append(
+            f'--memory.bank.path="{data}/{recipe.memory["bank"].config.path.removeprefix("data/")}"'
+        )
     recipe = load(path, places)
     trainer = trainer_of(recipe)
     values = trainer.step()

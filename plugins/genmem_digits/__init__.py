@@ -12,7 +12,7 @@ from genmem.contracts import Source, SourceConfig
 
 def _some_digits(instance: object, attribute: attrs.Attribute[Any], value: tuple[int, ...] | None) -> None:
     if value is not None and (not value or list(value) != sorted(set(value) & set(range(10)))):
-        raise ValueError(f"classes must be digits, each once, smallest first, as [0, 1, 2]; got {list(value)}")
+        raise ValueError(f"classes must be digits, each once, smallest first: [0, 1]; got {list(value)}")
 
 
 @attrs.frozen(kw_only=True)
