@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from genmem.contracts import EncoderConfig
+from genmem.data.states import save_state
 from genmem.draws import Draws
 from genmem_digits import DigitsConfig
 from genmem_encoders import (
@@ -39,6 +41,44 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     train = np.stack([source.picture("train", n)[0] for n in range(source.count("train"))])
     test = np.stack([source.picture("test", n)[0] for n in range(source.count("test"))])
     return train, test
+
+
+# components found on other pictures -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [PcaConfig, lambda **keys: PatchPcaConfig(patch=4, **keys)])
+def test_components_found_elsewhere_are_taken_and_known_by_their_content(form, tmp_path: Path) -> None:
+    first, other = pictures((8, 8, 1)), pictures((8, 8, 1), seed=1)
+    found = form(width=3).build()
+    found.fit(first)
+    for name in ("a", "b"):
+        save_state(tmp_path / name, found.state())
+    config = form(width=3, weights=str(tmp_path / "a"))
+    taken = config.build()
+    taken.fit(other)
+    assert np.array_equal(taken.encode(other).pooled_BD, found.encode(other).pooled_BD)
+    assert config == form(width=3, weights=str(tmp_path / "b")) != form(width=3)
+    own = form(width=3).build()
+    own.fit(other)
+    save_state(tmp_path / "b", own.state())
+    assert config != form(width=3, weights=str(tmp_path / "b"))
+
+
+def test_components_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    found = PcaConfig(width=3).build()
+    found.fit(pictures((8, 8, 1)))
+    save_state(tmp_path / "good", found.state())
+    save_state(tmp_path / "foreign", {"layer0": np.zeros((4, 4))})
+    (tmp_path / "pickle").write_bytes(b"\x80\x04N.")
+    for name, width, shape, message in (
+        ("good", 2, (8, 8, 1), "width 2: the state has 3 components"),
+        ("good", 3, (9, 9, 1), "components of 64 numbers, these rows have 81"),
+        ("foreign", 3, (8, 8, 1), r"expected mean \(P,\) and components \(D, P\), found .*layer0"),
+        ("pickle", 3, (8, 8, 1), "cannot be read"),
+        ("absent", 3, (8, 8, 1), "cannot be read .*; name encoders/NAME.safetensors"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            PcaConfig(width=width, weights=str(tmp_path / name)).build().fit(pictures(shape))
 
 
 # the tokenizer ---------------------------------------------------------------------------------

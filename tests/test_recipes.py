@@ -7,6 +7,7 @@ import torch
 from running import ROOT, trainer_of
 
 from genmem.building import Builder, expected_shapes, shapes_of
+from genmem.data.preparation import prepare
 from genmem.recipe import load
 from genmem.sampling.generator import generator_of
 
@@ -34,6 +35,11 @@ def test_it_is_built_and_takes_a_step(path, data):
         places.append(
             f'--memory.bank.path="{data}/{recipe.memory["bank"].config.path.removeprefix("data/")}"'
         )
+    for name, seat in recipe.data.encoder.items():
+        if getattr(seat.config, "weights", None):  # components of all the digits
+            prepare(load(ROOT / "recipes/digits/label.toml", [f'--data.path="{data}/digits"']).data)
+            file = seat.config.weights.removeprefix("data/")
+            places.append(f'--data.encoder.{name}.weights="{data}/{file}"')
     recipe = load(path, places)
     trainer = trainer_of(recipe)
     values = trainer.step()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import ClassVar
 
 import attrs
@@ -50,26 +52,39 @@ class PixelEncoderConfig(EncoderConfig):
         return PixelEncoder()
 
 
+def _content(file: str | None) -> str | None:
+    """What identifies components found elsewhere: the sha256 of their file, once it is there."""
+    if file is None or not Path(file).is_file():
+        return file
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
 @attrs.frozen(kw_only=True)
-class PcaConfig(EncoderConfig):
-    """The leading principal components of the pixels."""
+class ComponentConfig(EncoderConfig):
+    """What encoders of principal components share."""
 
     width: int = attrs.field(default=16, validator=_at_least_one)
-    """Components kept."""
+    """Components kept; of a patch's token, and of the mean over tokens."""
+
+    weights: str | None = attrs.field(default=None, eq=_content)
+    """Components found on other pictures, so that features of two sets mean the same: another set's
+    encoders/NAME.safetensors. Found on the training pictures if absent."""
+
+
+@attrs.frozen(kw_only=True)
+class PcaConfig(ComponentConfig):
+    """The leading principal components of the pixels."""
 
     def build(self) -> Encoder:
         """The encoder, before `fit`."""
         from genmem_encoders.pca import PcaEncoder
 
-        return PcaEncoder(self.width)
+        return PcaEncoder(self.width, self.weights)
 
 
 @attrs.frozen(kw_only=True)
-class PatchPcaConfig(EncoderConfig):
+class PatchPcaConfig(ComponentConfig):
     """The leading principal components of every patch: tokens to align hidden states with."""
-
-    width: int = attrs.field(default=16, validator=_at_least_one)
-    """Components kept: width of a token, and of the mean over tokens."""
 
     patch: int = attrs.field(default=2, validator=_at_least_one)
     """Side of a patch in pixels; divides height and width of a picture. The backbone's patch, times
@@ -82,7 +97,7 @@ class PatchPcaConfig(EncoderConfig):
         """The encoder, before `fit`."""
         from genmem_encoders.patch_pca import PatchPcaEncoder
 
-        return PatchPcaEncoder(self.width, self.patch, self.context)
+        return PatchPcaEncoder(self.width, self.patch, self.context, self.weights)
 
 
 @attrs.frozen(kw_only=True)

@@ -6,9 +6,12 @@ Shapes: N pictures to fit on, B pictures, n rows, P numbers in a row, D componen
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
 MOST_NUMBERS = 4096
 """Largest P: a covariance of (P, P) is kept."""
@@ -31,9 +34,9 @@ class Components(NamedTuple):
 class ComponentEncoder:
     """What encoders of components share: their width, and a state of mean and components."""
 
-    def __init__(self, name: str, width: int) -> None:
-        """Keep `width` components; `name` stands in messages."""
-        self._name, self._width = name, width
+    def __init__(self, name: str, width: int, weights: str | None = None) -> None:
+        """Keep `width` components, found before if a file of them is named; `name` stands in messages."""
+        self._name, self._width, self._weights = name, width, weights
         self._found: Components | None = None
 
     @property
@@ -59,10 +62,35 @@ class ComponentEncoder:
             )
         self._found = Components(state["mean"], state["components"])
 
+    def _settle(self, pictures_NHWC: np.ndarray, rows_of: Callable[[np.ndarray], np.ndarray]) -> None:
+        if self._weights is None:
+            self._found = fit_components(pictures_NHWC, rows_of, self._width, self._name)
+            return
+        self.load_state(_read(Path(self._weights), self._name))
+        size, expected = len(self._fitted().mean_P), rows_of(pictures_NHWC[:1]).shape[1]
+        if size != expected:
+            raise ValueError(f"{self._weights}: components of {size} numbers, these rows have {expected}")
+
     def _fitted(self) -> Components:
         if self._found is None:
             raise ValueError(f"{self._name}: fit it, or load a state, before encoding")
         return self._found
+
+
+def _read(file: Path, name: str) -> dict[str, np.ndarray]:
+    """The state in a safetensors file."""
+    try:
+        state = load(file.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"{name}: weights = {str(file)!r} cannot be read ({error}); name encoders/NAME.safetensors of "
+            "a set that is prepared"
+        ) from error
+    shapes = {key: array.shape for key, array in state.items()}
+    components, mean = shapes.get("components", ()), shapes.get("mean", ())
+    if len(components) != 2 or mean != components[1:]:
+        raise ValueError(f"{file}: expected mean (P,) and components (D, P), found {shapes or 'nothing'}")
+    return state
 
 
 def fit_components(

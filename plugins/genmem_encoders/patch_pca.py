@@ -9,26 +9,26 @@ from __future__ import annotations
 import numpy as np
 
 from genmem.contracts import Encoded
-from genmem_encoders.components import ComponentEncoder, fit_components
+from genmem_encoders.components import ComponentEncoder
 from genmem_encoders.pictures import check_pictures
 
 
 class PatchPcaEncoder(ComponentEncoder):
     """Each patch, with some pixels around it, projected onto the leading components of all of them."""
 
-    def __init__(self, width: int, patch: int, context: int) -> None:
+    def __init__(self, width: int, patch: int, context: int, weights: str | None = None) -> None:
         """Keep `width` components of windows of patch + 2 · context pixels a side."""
-        super().__init__("patch-pca", width)
+        super().__init__("patch-pca", width, weights)
         self._patch, self._context = patch, context
 
     def fit(self, pictures_BHWC: np.ndarray) -> None:
-        """Find the components, over all patches of all pictures.
+        """Find the components, over all patches of all pictures, or take those that were found before.
 
         Raises:
             ValueError: Windows that are too large, or vary in fewer directions than asked for; pictures
-                that are not whole patches.
+                that are not whole patches; a file of weights that holds no such components.
         """
-        self._found = fit_components(pictures_BHWC, self._rows_of, self._width, self._name)
+        self._settle(pictures_BHWC, self._rows_of)
 
     def encode(self, pictures_BHWC: np.ndarray) -> Encoded:
         """Tokens (B, L, D) float32, and their mean (B, D)."""

@@ -8,24 +8,25 @@ from __future__ import annotations
 import numpy as np
 
 from genmem.contracts import Encoded
-from genmem_encoders.components import ComponentEncoder, fit_components
+from genmem_encoders.components import ComponentEncoder
 from genmem_encoders.pictures import flatten_pictures
 
 
 class PcaEncoder(ComponentEncoder):
     """Projection of the centred pixels onto the leading eigenvectors of their covariance."""
 
-    def __init__(self, width: int) -> None:
-        """Keep `width` components."""
-        super().__init__("pca", width)
+    def __init__(self, width: int, weights: str | None = None) -> None:
+        """Keep `width` components, those in the file `weights` where one is named."""
+        super().__init__("pca", width, weights)
 
     def fit(self, pictures_BHWC: np.ndarray) -> None:
-        """Find the components.
+        """Find the components, or take those that were found before.
 
         Raises:
-            ValueError: Pictures that are too large, or vary in fewer directions than asked for.
+            ValueError: Pictures that are too large, or vary in fewer directions than asked for; a
+                file of weights that holds no such components.
         """
-        self._found = fit_components(pictures_BHWC, _rows_of, self._width, self._name)
+        self._settle(pictures_BHWC, _rows_of)
 
     def encode(self, pictures_BHWC: np.ndarray) -> Encoded:
         """(B, D) float32: coordinates along the components."""
