@@ -10,9 +10,16 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from torch import nn
 
+from genmem.building import Builder, prepare_files, shapes_of
+from genmem.draws import Draws
+from genmem.recipe import load
+from genmem.training.guard import Guard
+from genmem.training.trainer import Trainer
 from genmem_bench import negatives
 from genmem_bench.allocations import highest, peak_bytes
+from genmem_bench.bare_loop import BareLoop, Weights
 from genmem_bench.commands import bench
 from genmem_bench.rounds import Timing, interleave, ratio
 
@@ -137,16 +144,61 @@ def test_the_sampler_benchmark_counts_what_it_saves() -> None:
     assert said["sde_heun_ratio"] > 0 and said["guidance_wall_ratio"] > 0
 
 
-def test_the_step_benchmark_tells_every_part(data: Path) -> None:
-    """Seconds of each part, and FLOP/s beside a ceiling measured in the same run."""
-    recipe = ["quickstart", f'--data.path="{data}/digits"', f'--memory.bank.path="{data}/digits/bank"']
-    done = CliRunner().invoke(bench, ["step", *recipe, "--train.batch=16", "--rounds", "2", "--json"])
+def bench_step(*words: str) -> dict[str, Any]:
+    done = CliRunner().invoke(bench, ["step", *words, "--rounds", "2", "--json"])
     assert done.exit_code == 0, done.output
-    said = json.loads(done.output)
+    return json.loads(done.output)
+
+
+def test_the_step_benchmark_tells_every_part(data: Path) -> None:
+    """Seconds of each part, FLOP/s beside a ceiling, and steps by hand, measured in the same run."""
+    paths = [f'--data.path="{data}/digits"', f'--memory.bank.path="{data}/digits/bank"']
+    said = bench_step("quickstart", *paths, "--train.batch=16")
     parts = [said[f"{part}_s"] for part in ("loader", "forward", "backward", "optimizer", "ema", "memory")]
     assert min(parts) > 0 and said["batch"] == 16
     assert said["images_per_s"] == pytest.approx(16 / sum(parts))
     assert said["flops_per_s"] > 0 and said["ceiling_flops_per_s"] > 0
+    assert said["trainer_overhead"] == pytest.approx(said["trainer_s"] / said["bare_s"] - 1)
+    assert said["reference_ratio"] == pytest.approx(said["plain_s"] / said["trainer_s"])
+    assert said["fused_optimizer_alone_ratio"] > 0 and said["foreach_ema_alone_ratio"] > 0
+    assert said["compile_alone_ratio"] is None and said["save_stall"] > 0
+
+
+SHAPED = ["imagenet256/sit-b2", "--backbone.size=none", "--backbone.depth=1", "--backbone.width=64"]
+
+
+def test_the_step_benchmark_needs_no_data() -> None:
+    """Random numbers of the shape that the recipe expects stand in for them."""
+    said = bench_step(*SHAPED, "--backbone.heads=1", "--train.batch=2", "--synthetic")
+    assert said["recipe"] == "sit-b2" and said["trainer_s"] > 0
+
+
+def test_without_an_expectation_there_is_nothing_to_stand_in() -> None:
+    done = CliRunner().invoke(bench, ["step", "quickstart", "--synthetic"])
+    assert isinstance(done.exception, ValueError) and "add [data.expect]" in str(done.exception)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("foreach", [False, True])
+def test_the_steps_by_hand_do_the_same_work(data: Path, fused: bool, foreach: bool) -> None:
+    """Given the trainer's draws, every form ends with the trainer's weights and averages."""
+    small = ["--backbone.depth=1", "--backbone.width=32", "--train.batch=16", "--optimizer.clip=0.5"]
+    plain = ["--optimizer.warmup=0", "--ema.ema.ramp=false", f'--data.path="{data}/digits"']
+    recipe = load("digits/label", [*small, *plain], ())
+    trainer = Trainer(recipe, prepare_files(recipe), CPU, Guard(print))
+    weights = Weights(Builder(recipe, shapes_of(trainer.dataset)), CPU)
+    batches = [batch for step in range(3) for batch in trainer.stream.batches(step)]
+    loop = BareLoop(weights, batches, weights.twin(), fused=fused, foreach=foreach, draws=Draws)
+    for _ in range(3):
+        trainer.step()
+        loop.step()
+    for hand, own in ((weights.assembly, trainer.assembly), *_averages(weights, trainer)):
+        for name, value in own.state_dict().items():
+            torch.testing.assert_close(hand.state_dict()[name], value, atol=1e-6, rtol=1e-5, msg=name)
+
+
+def _averages(weights: Weights, trainer: Trainer) -> list[tuple[nn.Module, nn.Module]]:
+    return [(module, trainer.averages.modules[name]) for name, module in weights.averages.items()]
 
 
 def test_the_overhead_benchmark_compares_with_the_first(data: Path) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from genmem.building import Builder, prepare_files, shapes_of
 from genmem.contracts import Conditioning, MemoryStore
+from genmem.data.dataset import Dataset
 from genmem.profiling.report import CostReport, measure_costs
 from genmem.recipe import load
 from genmem.recipe.tables import Recipe
@@ -32,11 +33,12 @@ def profile(source: str, overrides: tuple[str, ...], plugins: tuple[Path, ...], 
         Console().print(report)
 
 
-def cost_of(recipe: Recipe) -> CostReport:
+def cost_of(recipe: Recipe, dataset: Dataset | None = None) -> CostReport:
     """Costs of a recipe on the CPU, two samples at once; shards and banks are made if missing."""
     device = torch.device("cpu")
-    with preparation_progress(Console(stderr=True), shown=True) as report:
-        dataset = prepare_files(recipe, report)
+    if dataset is None:
+        with preparation_progress(Console(stderr=True), shown=True) as report:
+            dataset = prepare_files(recipe, report)
     builder = Builder(recipe, shapes_of(dataset))
     memories = builder.memories(device)
     backbone = builder.backbone(memories, device)

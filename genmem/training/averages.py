@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from genmem.recipe.tables import EmaTable
 
@@ -34,10 +35,23 @@ class Averages:
         """
         for name, table in self.tables.items():
             decay = min(table.decay, (1 + steps) / (10 + steps)) if table.ramp else table.decay
-            held = self._held[name]
-            change = torch._foreach_sub(self._online, held)
-            torch._foreach_mul_(change, keep * (1.0 - decay))
-            torch._foreach_add_(held, list(change))
+            _move(self._held[name], self._online, keep * (1.0 - decay))
+
+
+def _move(held: Sequence[Tensor], towards: Sequence[Tensor], share: Tensor) -> None:
+    """θ̄ += share · (θ - θ̄), each rank its own part of what is sharded; `share` is 0-dim."""
+    held, towards = [_local(tensor) for tensor in held], [_local(tensor) for tensor in towards]
+    if share.device.type == "cpu":
+        # One pass over the memory. Accelerators have no such kernel for many tensors at once.
+        torch._foreach_lerp_(held, towards, [share] * len(held))
+        return
+    change = torch._foreach_sub(towards, held)
+    torch._foreach_mul_(change, share)
+    torch._foreach_add_(held, list(change))
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _frozen(module: nn.Module, like: nn.Module) -> nn.Module:

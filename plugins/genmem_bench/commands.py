@@ -105,25 +105,56 @@ def sampler(steps: int, depth: int, width: int, batch: int, rounds: int, as_json
 @bench.command()
 @recipe_arguments
 @click.option("--rounds", type=click.IntRange(1), default=20, show_default=True, help="Steps that count.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: seconds, FLOP/s.")
+@click.option("--synthetic", is_flag=True, help="Random numbers shaped like [data.expect], not the data.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: seconds, ratios, FLOP/s.")
 def step(
-    recipe: str, overrides: tuple[str, ...], plugins: tuple[Path, ...], rounds: int, as_json: bool
+    recipe: str,
+    overrides: tuple[str, ...],
+    plugins: tuple[Path, ...],
+    rounds: int,
+    synthetic: bool,
+    as_json: bool,
 ) -> None:
-    """Where the time of a recipe's training step goes."""
+    """Where the time of a recipe's training step goes, and what one by hand would take.
+
+    \b
+    Examples:
+      genmem bench step quickstart
+      genmem bench step imagenet256/sit-b2 --synthetic --backbone.size=S --train.batch=16
+      genmem bench step imagenet256/sit-b2 --synthetic --train.batch=16 --train.precision=bf16 \\
+          --train.compile=true
+    """
     from genmem_bench.step import run
 
-    result = run(recipe, overrides, plugins, rounds)
-    if as_json:
-        click.echo(json.dumps(result))
-        return
-    for part in ("loader", "forward", "backward", "optimizer", "ema", "memory"):
-        click.echo(f"{part:>10} {result[f'{part}_s'] * 1e3:9.2f} ms")
+    result = run(recipe, overrides, plugins, rounds, synthetic)
+    click.echo(json.dumps(result) if as_json else _describe_step(result))
+
+
+def _describe_step(result: dict[str, Any]) -> str:
+    parts = ("loader", "forward", "backward", "optimizer", "ema", "memory")
+    lines = [f"{part:>10} {result[f'{part}_s'] * 1e3:9.2f} ms" for part in parts]
+    alone = ", ".join(
+        f"{name} {result[f'{key}_alone_ratio']:.3f}×"
+        for name, key in (
+            ("fused AdamW", "fused_optimizer"),
+            ("foreach EMA", "foreach_ema"),
+            ("compiled", "compile"),
+        )
+        if result[f"{key}_alone_ratio"] is not None
+    )
     share = result["flops_per_s"] / result["ceiling_flops_per_s"]
-    click.echo(
+    lines += [
         f"{result['images_per_s']:,.0f} images/s at batch {result['batch']} in {result['precision']}, "
         f"{result['flops_per_s'] / 1e9:,.1f} GFLOP/s, {share:.0%} of a matrix product's "
-        f"{result['ceiling_flops_per_s'] / 1e9:,.1f}; the least of {rounds} steps"
-    )
+        f"{result['ceiling_flops_per_s'] / 1e9:,.1f}",
+        f"trainer {result['trainer_s'] * 1e3:.2f} ms, {result['trainer_overhead']:+.1%} to the same by hand",
+        f"plain form {result['plain_s'] * 1e3:.2f} ms, {result['reference_ratio']:.3f}× the trainer's; "
+        f"by one measure alone: {alone}",
+        f"a save holds the training for {result['save_stall']:.0%} of a step",
+        f"the least of {result['rounds']} rounds run in turn; the median lies up to "
+        f"{result['spread']:.0%} above",
+    ]
+    return "\n".join(lines)
 
 
 @bench.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,13 +15,19 @@ from genmem.building import prepare_files
 from genmem.devices import autocast, resolve
 from genmem.draws import Draws
 from genmem.profiling.session import cost_of
-from genmem.recipe import Recipe, load
+from genmem.recipe import load
 from genmem.training.guard import Guard
 from genmem.training.trainer import Trainer
+from genmem_bench.comparison import compare
 from genmem_bench.rounds import Timing
+from genmem_bench.stall import stall
+from genmem_bench.synthetic import without_data, write_set
 
 SIDE = 1024
 """Of the square matrices whose product is the ceiling."""
+
+SYNTHETIC = 256
+"""Samples of a set of random numbers, at least."""
 
 BACKWARD = 2
 """A backward does about twice the work of its forward: gradients of inputs and of weights."""
@@ -48,29 +55,50 @@ class Stopwatch:
             torch.cuda.synchronize(self.device)
 
 
-def run(source: str, overrides: Sequence[str], plugins: Sequence[Path], rounds: int) -> dict[str, Any]:
-    """Steps of a recipe taken apart; each figure is the least of the rounds, after two that warm up."""
+def run(
+    source: str, overrides: Sequence[str], plugins: Sequence[Path], rounds: int, synthetic: bool = False
+) -> dict[str, Any]:
+    """Steps of a recipe taken apart, then beside steps written by hand; each figure is the least of the
+    rounds, after two that warm up."""
     recipe = load(source, overrides, plugins)
-    device = resolve(recipe.train.device)
-    trainer = _trainer(recipe, device)
-    watch = Stopwatch(device)
+    with tempfile.TemporaryDirectory() as folder:
+        if synthetic:
+            recipe = without_data(recipe)
+            dataset = write_set(Path(folder), recipe, max(SYNTHETIC, recipe.train.batch))
+        else:
+            dataset = prepare_files(recipe)
+        trainer = Trainer(recipe, dataset, resolve(recipe.train.device), Guard(lambda line: None))
+        if trainer.batching.accumulation > 1:
+            raise ValueError("bench step times a whole batch at once; leave train.micro_batch out")
+        parts = take_apart(trainer, rounds)
+        return {
+            "benchmark": "step",
+            "recipe": recipe.name,
+            "device": str(trainer.device),
+            "precision": recipe.train.precision,
+            "compile": recipe.train.compile,
+            "batch": trainer.batching.batch,
+            "rounds": rounds,
+            **parts,
+            **compare(trainer, rounds),
+            **stall(trainer, Path(folder), rounds),
+        }
+
+
+def take_apart(trainer: Trainer, rounds: int) -> dict[str, float]:
+    """Seconds of each part of a step, and FLOP/s beside those of a matrix product."""
+    watch = Stopwatch(trainer.device)
     for number in range(rounds + 2):
         if number == 2:
             watch.seconds.clear()
         take_step(trainer, watch)
-        watch.time("ceiling", _product(device, recipe.train.precision))
+        watch.time("ceiling", _product(trainer.device, trainer.recipe.train.precision))
     least = {part: Timing(tuple(seconds)).least for part, seconds in watch.seconds.items()}
     ceiling = 2 * SIDE**3 / least.pop("ceiling")
     whole = sum(least.values())
     batch = trainer.batching.batch
-    flops = 2 * cost_of(recipe).macs_per_sample * (1 + BACKWARD) * batch
+    flops = 2 * cost_of(trainer.recipe, trainer.dataset).macs_per_sample * (1 + BACKWARD) * batch
     return {
-        "benchmark": "step",
-        "recipe": recipe.name,
-        "device": str(device),
-        "precision": recipe.train.precision,
-        "batch": batch,
-        "rounds": rounds,
         **{f"{part}_s": seconds for part, seconds in least.items()},
         "images_per_s": batch / whole,
         "loader_share": least["loader"] / whole,
@@ -102,10 +130,6 @@ def take_step(trainer: Trainer, watch: Stopwatch) -> None:
             store.commit(kept)
 
     watch.time("memory", commit)
-
-
-def _trainer(recipe: Recipe, device: torch.device) -> Trainer:
-    return Trainer(recipe, prepare_files(recipe), device, Guard(lambda line: None))
 
 
 def _product(device: torch.device, precision: str) -> Callable[[], Tensor]:
