@@ -92,6 +92,7 @@ class Builder:
             predicts_velocity=recipe.interpolant.config.predicts_velocity,
             num_classes=self._classes(),
             num_samples=shapes.num_samples,
+            views=recipe.data.views or 1,
             batch=recipe.train.batch,
             condition_width=memory_widths.get(conditioning, 0) if conditioning else 0,
             memory_widths=memory_widths,

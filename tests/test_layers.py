@@ -52,7 +52,7 @@ PUBLIC = {
     "genmem.exchange.files": "a command that imports a file",
     "genmem.sampling.evaluation": "a benchmark of sampling",
     "genmem.building": "a benchmark of a training step",
-    "genmem.profiling.session": "a benchmark of a training step",
+    "genmem.profiling.step": "a benchmark of a training step",
     "genmem.training.launch": "a command that several processes share",
     "genmem.training.progress": "a command that takes a while",
     "genmem.training.assembly": "a benchmark of a training step",

@@ -1,4 +1,4 @@
-"""Activation memory and the cost report, on the small transformer."""
+"""Activation memory, working sets and the cost report, on the small transformer."""
 
 import io
 import json
@@ -6,12 +6,19 @@ import json
 import pytest
 import torch
 from rich.console import Console
-from small_transformer import MACS, PARAMETERS, B, D, L, Network, inputs
+from small_transformer import DEPTH, MACS, PARAMETERS, B, D, L, Network, inputs
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from genmem.contracts import MemoryStore
+from genmem.contracts import Count
 from genmem.profiling.activations import count_activation_bytes, count_saved_bytes
-from genmem.profiling.report import CostReport, format_bytes, format_count, measure_costs
+from genmem.profiling.blueprint import fill
+from genmem.profiling.costs import count_macs, count_parameters
+from genmem.profiling.difference import Difference
+from genmem.profiling.footprint import Footprint
+from genmem.profiling.report import CostReport, format_bytes, format_count
+from genmem.profiling.step import StepCost
+from genmem.profiling.working_set import measure_working_set
 
 
 def test_activations_of_an_mlp_by_hand() -> None:
@@ -55,51 +62,135 @@ def test_activations_on_meta_are_refused() -> None:
         count_activation_bytes(nn.Linear(3, 3).to("meta"), (torch.empty(2, 3, device="meta"),))
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_shapes_alone_keep_what_real_tensors_keep(precision: torch.dtype) -> None:
+    """To the byte, fused attention and autocast's copies of weights included."""
+
+    def count() -> int:
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            return count_activation_bytes(network, inputs())
+
+    network = Network()
+    real = count()
+    with torch.device("meta"):
+        network = Network()
+    with FakeTensorMode():
+        fill((network,), real=False)
+        assert count() == real
+
+
+def test_filling_keeps_shared_parameters_shared() -> None:
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    network[1].weight = network[0].weight
+    fill((network,), real=True)
+    assert network[1].weight is network[0].weight and not network[0].weight.any()
+    assert isinstance(network[0].weight, nn.Parameter) and network[0].weight.requires_grad
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_a_working_set_by_hand(fake: bool) -> None:
+    """While the second layer computes, its input and output live; the first's input is the caller's."""
+    layers = [
+        nn.Linear(10, 1000, bias=False),
+        nn.Linear(1000, 500, bias=False),
+        nn.Linear(500, 3, bias=False),
+    ]
+    with torch.device("meta"):
+        network = nn.Sequential(*layers)
+
+    def measure() -> int:
+        x = torch.zeros(B, 10)
+        return measure_working_set(lambda: network(x), [x, *network.parameters()])
+
+    if fake:
+        with FakeTensorMode():
+            fill((network,), real=False)
+            assert measure() == 4 * B * (1000 + 500)
+    else:
+        fill((network,), real=True)
+        assert measure() == 4 * B * (1000 + 500)
+
+
 # report ------------------------------------------------------------------------------------
 
 
-class Shelf(MemoryStore):
-    """A store of a known size."""
+def report(name: str = "small", **changes: int) -> CostReport:
+    network = Network()
+    training = {"weights": 1024, "activations": 3 << 20, "memory.bank": 3200} | changes
+    return CostReport(
+        name=name,
+        parameters=count_parameters(network),
+        training_parameters=sum(PARAMETERS.values()),
+        macs=count_macs(network, inputs(1)),
+        worked_out=Count(sum(PARAMETERS.values()), sum(MACS.values()) // B),
+        step=StepCost(batch=4, flops=4000 + changes.get("activations", 0), activation_bytes=3 << 20),
+        footprint=Footprint(
+            training=training,
+            inference={"weights": 1024, "working set": 2048},
+            elsewhere={"memory.bank": 4096},
+            trained=7,
+            micro_batch=4,
+            sample_batch=256,
+        ),
+    )
 
-    width, num_rows = 8, 100
 
-    def to(self, device: torch.device) -> None:
-        """Stays."""
-
-    def num_bytes(self) -> int:
-        return 100 * 8 * 4
+def shown(what: object) -> str:
+    console = Console(file=io.StringIO(), width=140, color_system=None)
+    console.print(what)
+    return console.file.getvalue()
 
 
-def report() -> CostReport:
-    return measure_costs("small", Network(), inputs(), {"bank": Shelf()})
+def cells(text: str) -> dict[str, list[str]]:
+    rows = [line.split("│")[1:-1] for line in text.splitlines() if "│" in line]
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
 
 
 def test_the_report_as_data() -> None:
     data = json.loads(json.dumps(report().to_json(), allow_nan=False))
-    assert data["unit"] == "MAC"
     assert data["parameters"]["by_child"] == PARAMETERS
-    assert data["forward_macs"]["total"] == sum(MACS.values())
-    assert data["forward_macs"]["per_sample"] == sum(MACS.values()) / B
-    assert data["batch"] == B
-    assert data["memory_bytes"] == {"bank": 3200}
-    assert data["activation_bytes"] == count_activation_bytes(Network(), inputs())
+    assert data["forward_macs"]["total"] == sum(MACS.values()) // B
+    assert data["training"]["flops_per_image"] == 1000 and data["training"]["batch"] == 4
+    assert data["memory_bytes"]["training"] == {"weights": 1024, "activations": 3 << 20, "memory.bank": 3200}
+    assert data["doubts"] == []
 
 
 def test_the_report_for_people() -> None:
-    console = Console(file=io.StringIO(), width=120, color_system=None)
-    console.print(report())
-    text = console.file.getvalue()
-    cells = {
-        line.split("│")[1].strip(): [c.strip() for c in line.split("│")[2:-1]]
-        for line in text.splitlines()
-        if "│" in line
+    text = shown(report())
+    table = cells(text)
+    assert table["blocks"] == [f"{PARAMETERS['blocks']:,}", format_count(MACS["blocks"] / B)]
+    each = [f"{PARAMETERS['blocks'] // DEPTH:,}", format_count(MACS["blocks"] / B / DEPTH)]
+    assert table["0 … 2 (each)"] == each
+    assert table["all"] == [format_bytes(1024 + (3 << 20) + 3200), "3.00 KiB"]
+    assert table["memory.bank"] == ["3.12 KiB", "-"] and table["working set"] == ["-", "2.00 KiB"]
+    assert "1 MAC = 2 FLOPs" in text and "1.00 kFLOPs an image" in text
+    assert "cross-checked with torch's counter: 0.00% apart" in text
+    assert "memory.bank: 4.00 KiB more lie on disk" in text
+
+
+def test_counts_that_disagree_are_said() -> None:
+    import attrs
+
+    wrong = attrs.evolve(report(), worked_out=Count(sum(PARAMETERS.values()) + 1, sum(MACS.values()) * 2))
+    assert len(wrong.doubts()) == 2
+    assert "MACs not to be trusted" in shown(wrong) and "the backbone's own sum has" in shown(wrong)
+
+
+def test_the_difference_as_data_and_for_people() -> None:
+    difference = Difference(report("plain"), report("more", activations=4 << 20, **{"memory.queue": 512}))
+    data = json.loads(json.dumps(difference.to_json(), allow_nan=False))["difference"]
+    assert data["training"]["bytes/activations"] == {
+        "baseline": 3 << 20,
+        "recipe": 4 << 20,
+        "difference": 1 << 20,
     }
-    assert "forward MACs a sample" in text and "1 MAC = 2 FLOPs" in text
-    assert cells["blocks"] == [f"{PARAMETERS['blocks']:,}", format_count(MACS["blocks"] / B)]
-    assert cells["all"] == [f"{sum(PARAMETERS.values()):,}", format_count(sum(MACS.values()) / B)]
-    assert cells["bank"] == ["3.12 KiB"]
-    assert f"activations, batch {B}" in cells
-    assert "MACs cross-checked with torch's counter: 0.00% apart" in text
+    assert data["training"]["bytes/memory.queue"]["baseline"] == 0
+    assert all(pair["difference"] == 0 for pair in data["inference"].values())
+    text = shown(difference)
+    assert cells(text)["activations"] == ["3.00 MiB", "4.00 MiB", "+1.00 MiB", "+33.33%"]
+    assert cells(text)["memory.queue"] == ["0 B", "512 B", "+512 B", "new"]
+    assert "inference: the same to the last digit" in text
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 Everything a plugin implements or receives is defined here, one file a seat.
 """
 
-from genmem.contracts.backbone import Backbone, BackboneConfig, Conditioning, Prediction
+from genmem.contracts.backbone import Backbone, BackboneConfig, Conditioning, Count, Prediction
 from genmem.contracts.data import (
     Batch,
     DatasetFolder,
@@ -32,7 +32,8 @@ from genmem.contracts.interpolant import (
     TimeRange,
     Times,
 )
-from genmem.contracts.memory import Ability, Attended, Hide, MemoryConfig, MemoryStore, Metric, Tags
+from genmem.contracts.memory import Ability, Attended, Hide, MemoryStore, Metric, Tags
+from genmem.contracts.memory_config import Extent, MemoryConfig
 from genmem.contracts.notifier import Ending, Notifier, NotifierConfig, RunStart
 from genmem.contracts.objective import (
     AuxObjective,
@@ -54,12 +55,14 @@ __all__ = [
     "Coefficients",
     "Commits",
     "Conditioning",
+    "Count",
     "DatasetFolder",
     "Encoded",
     "Encoder",
     "EncoderConfig",
     "Ending",
     "Evaluate",
+    "Extent",
     "Facts",
     "Fields",
     "Fit",

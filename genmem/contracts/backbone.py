@@ -48,6 +48,16 @@ class Prediction(NamedTuple):
     """{tap: (B, L, D)}: the hidden state after that many blocks, exactly the taps asked for."""
 
 
+class Count(NamedTuple):
+    """What a network has and does, worked out from its settings."""
+
+    parameters: int
+    """All of them, frozen ones too."""
+
+    macs: int
+    """Multiply-adds of products, convolutions and attention in one forward of one sample."""
+
+
 class Backbone(Protocol):
     """A `torch.nn.Module` that predicts from a noisy sample."""
 
@@ -89,6 +99,14 @@ class BackboneConfig(ABC):
     def consumes(self) -> frozenset[str]:
         """Subset of {"label", "memory", "span", "token-times"}."""
         return frozenset()
+
+    def count(self, facts: Facts) -> Count | None:
+        """Parameters and MACs for these facts; None where the component does not work them out.
+
+        Raises:
+            ValueError: Where the facts do not fit.
+        """
+        return None
 
     @abstractmethod
     def build(self, facts: Facts) -> nn.Module:

@@ -29,6 +29,9 @@ class Facts:
     num_samples: int = 0
     """Samples in the training set; 0 where it is not known yet."""
 
+    views: int = 1
+    """2 where mirrored twins of the training samples are stored."""
+
     batch: int = 0
     """Global batch size."""
 

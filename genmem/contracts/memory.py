@@ -18,16 +18,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-import attrs
-
-from genmem.contracts.facts import Facts
-
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor
 
-    from genmem.contracts.data import Batch, DatasetFolder
+    from genmem.contracts.data import Batch
     from genmem.draws import Draws
 
 Ability = Literal["condition", "attend", "nearest", "write", "labels", "times"]
@@ -223,27 +219,3 @@ class MemoryStore(ABC):
 
     def _unable(self, ability: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} has no ability {ability!r}")
-
-
-@attrs.frozen(kw_only=True)
-class MemoryConfig(ABC):
-    """Settings of a memory store."""
-
-    abilities: ClassVar[frozenset[Ability]] = frozenset()
-    """What the store can do; the same as the class it builds declares."""
-
-    @property
-    def features(self) -> frozenset[str]:
-        """Per-sample features it needs in the shards."""
-        return frozenset()
-
-    def prepare(self, dataset: DatasetFolder) -> None:
-        """Make the files it needs, if they are missing. Called on one process."""
-
-    @abstractmethod
-    def build(self, facts: Facts) -> MemoryStore:
-        """The store.
-
-        Raises:
-            FileNotFoundError, ValueError: Files that are missing or do not fit.
-        """

@@ -18,18 +18,17 @@ def count_saved_bytes(compute: Callable[[], Any], exclude: Iterable[Tensor] = ()
 
     Raises:
         ValueError: A tensor on the meta device, where attention saves what it would not save
-            on a real one.
+            on a real one. Fake tensors of a real device are right, and cost nothing.
     """
-    known = {tensor.untyped_storage().data_ptr() for tensor in exclude}
+    known = {key_of(tensor) for tensor in exclude}
     saved: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         if tensor.is_meta:
             raise ValueError("activations cannot be measured on the meta device: it saves other tensors")
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            # Holding the storage keeps its address from being given to another tensor.
-            saved[storage.data_ptr()] = storage
+        if key_of(tensor) not in known:
+            # Holding the storage keeps its address from being given to another.
+            saved[key_of(tensor)] = tensor.untyped_storage()
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -37,6 +36,11 @@ def count_saved_bytes(compute: Callable[[], Any], exclude: Iterable[Tensor] = ()
     total = sum(storage.nbytes() for storage in saved.values())
     del result
     return total
+
+
+def key_of(tensor: Tensor) -> int:
+    """What tells a storage from others while it lives; views share it. Fake tensors have no data."""
+    return int(tensor.untyped_storage()._cdata)
 
 
 def count_activation_bytes(module: nn.Module, inputs: tuple[Any, ...]) -> int:

@@ -7,8 +7,6 @@ work are no MACs; the elements they write are tallied apart, so that one sees wh
 
 from __future__ import annotations
 
-import copy
-import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,15 +16,14 @@ from typing import Any
 import attrs
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from genmem.profiling.adapter import FlatModule, iterate_tensors, map_tensors
+from genmem.profiling.handles import APART, ELEMENTWISE, WRITTEN, elementwise_handle, product_handles
 
 OWN = "(own)"
 """The child under which the module's own parameters and work are listed."""
-
-_APART = "apart "
-"""Prefix of what is tallied beside the MACs."""
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +35,9 @@ class Parameters:
     by_child: Mapping[str, int]
     """{top-level child: its parameters}, in order."""
 
+    by_module: Mapping[str, int]
+    """{module, by its full name: its parameters}, those of its parts included."""
+
 
 @attrs.frozen(kw_only=True)
 class Macs:
@@ -47,9 +47,15 @@ class Macs:
     by_child: Mapping[str, int]
     """{top-level child: its MACs}, in order; they add up to the total."""
 
+    by_module: Mapping[str, int]
+    """{module, by its full name: its MACs}, those of its parts included."""
+
     by_operator: Mapping[str, int]
     elementwise: Mapping[str, int]
     """{operator: elements it wrote}, of every operator that counts no MACs."""
+
+    activations: int
+    """Elements that the products wrote: fvcore's activations. They are no measure of memory."""
 
     cross_check: int | None
     """The same total by torch's own counter on the meta device."""
@@ -66,12 +72,17 @@ class Macs:
 
 
 def count_parameters(module: nn.Module) -> Parameters:
-    """Parameters in all, those that train, and by top-level child."""
+    """Parameters in all, those that train, and by module."""
     by_child: Counter[str] = Counter()
+    by_module: Counter[str] = Counter()
     for name, parameter in module.named_parameters():
         by_child[name.partition(".")[0] if "." in name else OWN] += parameter.numel()
+        parts = name.split(".")[:-1]
+        by_module.update({".".join(parts[:end]): parameter.numel() for end in range(1, len(parts) + 1)})
     trainable = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-    return Parameters(total=by_child.total(), trainable=trainable, by_child=dict(by_child))
+    return Parameters(
+        total=by_child.total(), trainable=trainable, by_child=dict(by_child), by_module=dict(by_module)
+    )
 
 
 def count_macs(module: nn.Module, inputs: tuple[Any, ...]) -> Macs:
@@ -88,32 +99,34 @@ def count_macs(module: nn.Module, inputs: tuple[Any, ...]) -> Macs:
     with _evaluating(module), torch.no_grad():
         counts = _trace(module, inputs)
         check, error = _cross_check(module, inputs)
-    total = sum(_macs(counts[""]).values())
-    by_child = {
+    whole = counts[""]
+    total = sum(_macs(whole).values())
+    by_module = {
         name: sum(_macs(counts.get(f"module.{name}", Counter())).values())
-        for name, _ in module.named_children()
+        for name, _ in module.named_modules()
+        if name
     }
+    by_child = {name: by_module[name] for name, _ in module.named_children()}
     by_child[OWN] = total - sum(by_child.values())
+    beside = {name.removeprefix(APART): round(size) for name, size in whole.items() if name.startswith(APART)}
     return Macs(
         total=total,
         by_child=by_child,
-        by_operator=_macs(counts[""]),
-        elementwise={
-            name.removeprefix(_APART): round(size)
-            for name, size in counts[""].items()
-            if name.startswith(_APART) and size
-        },
+        by_module=by_module,
+        by_operator=_macs(whole),
+        activations=beside.pop(WRITTEN, 0),
+        elementwise={name: size for name, size in beside.items() if size},
         cross_check=check,
         cross_check_error=error,
     )
 
 
 def _macs(count: Counter[str]) -> dict[str, int]:
-    return {name: round(macs) for name, macs in count.items() if macs and not name.startswith(_APART)}
+    return {name: round(macs) for name, macs in count.items() if macs and not name.startswith(APART)}
 
 
 def _trace(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Counter[str]]:
-    """{module name, "module." before it: {operator: MACs, or elements under `_APART`}}."""
+    """{module name, "module." before it: {operator: MACs, or elements under `APART`}}."""
     with warnings.catch_warnings():
         # fvcore uses torch.jit, which says so as it is imported.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -121,81 +134,16 @@ def _trace(module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Counter[str]
 
     analysis = FlopCountAnalysis(FlatModule(module, inputs), tuple(iterate_tensors(inputs)))
     analysis.tracer_warnings("none").uncalled_modules_warnings(False).unsupported_ops_warnings(False)
-    analysis.set_op_handle(**_PRODUCTS)
-    analysis.set_op_handle(**{f"aten::{name}": _elements_of(name) for name in _ELEMENTWISE})
-    # A first trace tells which operators no handle knows, a second one how large they are.
-    analysis.total()
-    unknown = analysis.unsupported_ops()
-    analysis.set_op_handle(**{name: _elements_of(name.removeprefix("aten::")) for name in unknown})
+    analysis.set_op_handle(**product_handles())
+    analysis.set_op_handle(**{f"aten::{name}": elementwise_handle(name) for name in ELEMENTWISE})
     counts: dict[str, Counter[str]] = analysis.by_module_and_operator()
-    return counts
-
-
-_ELEMENTWISE = (
-    "adaptive_avg_pool2d",
-    "batch_norm",
-    "grid_sampler",
-    "group_norm",
-    "instance_norm",
-    "layer_norm",
-    "upsample_bilinear2d",
-)
-"""Operators that fvcore counts as some number of operations an element."""
-
-
-def _shape(value: Any) -> list[int]:
-    """Of a value in a traced graph; (0,) for what is no tensor."""
-    return list(value.type().sizes()) if value.isCompleteTensor() else [0]
-
-
-def _attention(inputs: list[Any], outputs: list[Any]) -> int:
-    """q kᵀ and its product with v: (…, N, E), (…, M, E), (…, M, F) -> N·M·(E + F) for each head."""
-    query, key, value = (_shape(part) for part in inputs[:3])
-    return math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
-
-
-def _batched_product(inputs: list[Any], outputs: list[Any]) -> int:
-    """(B, N, E) times (B, E, M)."""
-    left, right = (_shape(part) for part in inputs[1:3])
-    return math.prod(left) * right[-1]
-
-
-def _einsum(inputs: list[Any], outputs: list[Any]) -> int:
-    """The product of all index sizes, where two operands are summed over an index; else no MAC.
-
-    What is spelt otherwise is left to fvcore, which reads the count from rounded text.
-    """
-    equation = inputs[0].toIValue().replace(" ", "")
-    left, arrow, kept = equation.partition("->")
-    terms = left.split(",")
-    if len(terms) > 2 or not arrow or "." in equation:
-        from fvcore.nn.jit_handles import einsum_flop_jit
-
-        macs: float = einsum_flop_jit(inputs, outputs)
-        return round(macs)
-    shapes = [_shape(part) for part in inputs[1].node().inputs()]
-    sizes = dict(
-        pair for term, shape in zip(terms, shapes, strict=True) for pair in zip(term, shape, strict=True)
-    )
-    summed = len(terms) == 2 and not set(sizes) <= set(kept)
-    return math.prod(sizes.values()) if summed else 0
-
-
-_PRODUCTS = {
-    "aten::baddbmm": _batched_product,
-    "aten::einsum": _einsum,
-    "aten::scaled_dot_product_attention": _attention,
-}
-"""Operators that fvcore has no handle for, or a rough one."""
-
-
-def _elements_of(name: str) -> Any:
-    """A handle that tallies the elements an operator writes, apart from the MACs."""
-
-    def count(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-        return Counter({_APART + name: sum(math.prod(_shape(part)) for part in outputs)})
-
-    return count
+    unknown = analysis.unsupported_ops()
+    if not unknown:
+        return counts
+    # The first trace told which operators no handle knows, a second one tells how large they are.
+    analysis.set_op_handle(**{name: elementwise_handle(name.removeprefix("aten::")) for name in unknown})
+    again: dict[str, Counter[str]] = analysis.by_module_and_operator()
+    return again
 
 
 def _cross_check(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[int | None, str]:
@@ -204,9 +152,10 @@ def _cross_check(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[int | None
     On meta, because on a CPU it counts a fused attention as nothing.
     """
     try:
-        shadow = copy.deepcopy(module).to("meta")
+        tensors = (*module.named_parameters(), *module.named_buffers())
+        shadow = {name: tensor.to("meta") for name, tensor in tensors}
         with FlopCounterMode(display=False) as counter:
-            shadow(*map_tensors(inputs, lambda tensor: tensor.to("meta")))
+            functional_call(module, shadow, map_tensors(inputs, lambda tensor: tensor.to("meta")))
     except Exception as error:  # A foreign forward may fail on meta in any way.
         return None, f"{type(error).__name__}: {error}"
     return counter.get_total_flops() // 2, ""

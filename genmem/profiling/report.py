@@ -1,140 +1,101 @@
-"""The cost report of a network and its memories: data first, a table for people second."""
+"""The cost report of a recipe: data first, a table for people second."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from genmem.profiling.activations import count_activation_bytes
-from genmem.profiling.adapter import iterate_tensors
-from genmem.profiling.costs import OWN, Macs, Parameters, count_macs, count_parameters
+from genmem.contracts import Count
+from genmem.profiling.costs import Macs, Parameters
+from genmem.profiling.footprint import Footprint
+from genmem.profiling.step import StepCost
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
-    from torch import nn
-
-    from genmem.contracts import MemoryStore
 
 TRUSTED = 0.01
-"""Two counters that differ by more than this share have missed something."""
+"""Two counts that differ by more than this share have missed something."""
 
 
 @attrs.frozen(kw_only=True)
 class CostReport:
-    """What a network costs. Counts of work are MACs (1 MAC = 2 FLOPs), of memory bytes."""
+    """What a recipe costs. Forwards are counted in MACs (1 MAC = 2 FLOPs), training in FLOPs."""
 
     name: str
     parameters: Parameters
-    batch: int
-    """Samples in the batch that was measured."""
+    """Of the network that samples are made with."""
+
+    training_parameters: int
+    """Of everything that trains: objectives' heads too."""
 
     macs: Macs
-    """Of one forward of that batch in evaluation."""
+    """Of one forward of one sample in evaluation."""
 
-    activation_bytes: int
-    """What a forward of that batch keeps for its backward."""
+    worked_out: Count | None
+    """The same by the backbone's settings alone, where it works them out."""
 
-    memory_bytes: Mapping[str, int]
-    """{memory: bytes of its rows}."""
+    step: StepCost
+    footprint: Footprint
 
     @property
-    def macs_per_sample(self) -> float:
+    def macs_per_sample(self) -> int:
         """Forward MACs of one sample."""
-        return self.macs.total / self.batch
+        return self.macs.total
+
+    def inference(self) -> dict[str, int]:
+        """What sampling costs, part by part, to the last digit."""
+        parts = {f"bytes/{name}": size for name, size in self.footprint.inference.items()}
+        return {"parameters": self.parameters.total, "forward MACs": self.macs.total} | parts
+
+    def training(self) -> dict[str, float]:
+        """What training costs, part by part."""
+        parts = {f"bytes/{name}": size for name, size in self.footprint.training.items()}
+        flops = {"FLOPs an image": self.step.flops_per_image}
+        return {"parameters": self.training_parameters} | flops | parts
+
+    def doubts(self) -> list[str]:
+        """Where two counts of the same thing are too far apart to be trusted, in words."""
+        found = []
+        for name, other in (
+            ("torch's counter", self.macs.cross_check),
+            ("the backbone's own sum", self._sum),
+        ):
+            if other is not None and abs(self.macs.total - other) > TRUSTED * max(other, 1):
+                apart = abs(self.macs.total - other) / max(other, 1)
+                found.append(
+                    f"MACs not to be trusted: fvcore counts {format_count(self.macs.total)}, "
+                    f"{name} {format_count(other)}, {apart:.1%} apart"
+                )
+        if self.worked_out is not None and self.worked_out.parameters != self.parameters.total:
+            found.append(
+                f"the backbone's own sum has {self.worked_out.parameters:,} parameters, "
+                f"the network {self.parameters.total:,}"
+            )
+        return found
+
+    @property
+    def _sum(self) -> int | None:
+        return None if self.worked_out is None else self.worked_out.macs
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; every key that counts work says MACs."""
-        macs = attrs.asdict(self.macs)
+        """Plain data; keys say MACs, FLOPs or bytes."""
+        macs = attrs.asdict(self.macs) | {"disagreement": self.macs.disagreement}
         return {
             "name": self.name,
-            "unit": "MAC",
-            "batch": self.batch,
-            "parameters": attrs.asdict(self.parameters),
-            "forward_macs": macs
-            | {"disagreement": self.macs.disagreement, "per_sample": self.macs_per_sample},
-            "activation_bytes": self.activation_bytes,
-            "memory_bytes": dict(self.memory_bytes),
+            "parameters": attrs.asdict(self.parameters) | {"training": self.training_parameters},
+            "forward_macs": macs,
+            "worked_out": None if self.worked_out is None else self.worked_out._asdict(),
+            "training": attrs.asdict(self.step) | {"flops_per_image": self.step.flops_per_image},
+            "memory_bytes": attrs.asdict(self.footprint),
+            "doubts": self.doubts(),
         }
 
     def __rich__(self) -> Group:
-        """Two tables: the network by its children, memory by its parts."""
-        from rich.console import Group
-        from rich.text import Text
+        """The tables of `genmem.profiling.tables`."""
+        from genmem.profiling.tables import show
 
-        return Group(self._network(), self._memory(), *(Text(line) for line in self._notes()))
-
-    def _network(self) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(title=Text(self.name), title_justify="left")
-        table.add_column("part")
-        table.add_column("parameters", justify="right")
-        table.add_column("forward MACs a sample", justify="right")
-        parts = [part for part in self.macs.by_child if part != OWN] + [OWN]
-        for part in parts:
-            macs = self.macs.by_child.get(part, 0) / self.batch
-            table.add_row(Text(part), f"{self.parameters.by_child.get(part, 0):,}", format_count(macs))
-        table.add_section()
-        table.add_row("all", f"{self.parameters.total:,}", format_count(self.macs_per_sample))
-        return table
-
-    def _memory(self) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table()
-        table.add_column("memory")
-        table.add_column("bytes", justify="right")
-        table.add_row(f"activations, batch {self.batch}", format_bytes(self.activation_bytes))
-        for name, size in self.memory_bytes.items():
-            table.add_row(Text(name), format_bytes(size))
-        return table
-
-    def _notes(self) -> Iterator[str]:
-        yield f"{self.parameters.trainable:,} parameters train; 1 MAC = 2 FLOPs"
-        apart = self.macs.disagreement
-        if apart is None:
-            yield f"MACs not cross-checked: {self.macs.cross_check_error}"
-        elif apart > TRUSTED:
-            yield (
-                f"MACs not to be trusted: fvcore counts {format_count(self.macs.total)}, "
-                f"torch {format_count(self.macs.cross_check or 0)}, {apart:.1%} apart"
-            )
-        else:
-            yield f"MACs cross-checked with torch's counter: {apart:.2%} apart"
-        elements = sum(self.macs.elementwise.values()) / self.batch
-        yield f"norms and elementwise operators, no MACs, write {format_count(elements)} elements a sample"
-
-
-def measure_costs(
-    name: str, module: nn.Module, inputs: tuple[Any, ...], memories: Mapping[str, MemoryStore] | None = None
-) -> CostReport:
-    """Costs of `module(*inputs)`; runs a few forwards of that batch and changes nothing.
-
-    Args:
-        name: What the report is titled.
-        module: The network, eager, on a real device.
-        inputs: Its positional arguments; the first tensor's first dimension is the batch.
-        memories: Stores by name.
-
-    Raises:
-        ValueError: A compiled module, one on the meta device, or inputs without a tensor.
-    """
-    first = next(iterate_tensors(inputs), None)
-    if first is None:
-        raise ValueError("inputs hold no tensor")
-    return CostReport(
-        name=name,
-        parameters=count_parameters(module),
-        batch=len(first),
-        macs=count_macs(module, inputs),
-        activation_bytes=count_activation_bytes(module, inputs),
-        memory_bytes={name: store.num_bytes() for name, store in (memories or {}).items()},
-    )
+        return show(self)
 
 
 def format_count(count: float) -> str:

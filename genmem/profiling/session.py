@@ -3,55 +3,81 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from genmem.building import Builder, prepare_files, shapes_of
-from genmem.contracts import Conditioning, MemoryStore
-from genmem.data.dataset import Dataset
-from genmem.profiling.report import CostReport, measure_costs
+from genmem.building import Builder, Shapes, expected_shapes, shapes_of
+from genmem.data.preparation import prepare
+from genmem.profiling.blueprint import example, network
+from genmem.profiling.costs import count_macs, count_parameters
+from genmem.profiling.difference import Difference
+from genmem.profiling.footprint import measure_footprint
+from genmem.profiling.report import CostReport
+from genmem.profiling.reserved import reserve
+from genmem.profiling.step import measure_step
 from genmem.recipe import load
 from genmem.recipe.tables import Recipe
 from genmem.training.progress import preparation_progress
 
-BATCH = 2
-"""Samples measured; counts are told for each, so that the largest networks fit."""
+Tell = Callable[[str, int, int], None]
+
+STAGES = ("a training step", "memory by part", "one forward, operator by operator")
 
 
-def profile(source: str, overrides: tuple[str, ...], plugins: tuple[Path, ...], *, as_json: bool) -> None:
-    """Print what one forward of a recipe's network costs, and what its memories hold.
+def profile(
+    source: str,
+    overrides: tuple[str, ...],
+    plugins: tuple[Path, ...],
+    *,
+    against: str | None = None,
+    world: int = 1,
+    as_json: bool,
+) -> None:
+    """Print what a recipe costs, or what it costs beside another; overrides are laid over both.
 
     Raises:
-        RecipeError: What is wrong with the recipe.
+        RecipeError: What is wrong with a recipe.
+        ValueError: Batch, processes and objectives that do not fit together.
     """
-    report = cost_of(load(source, overrides, plugins))
+    recipes = [load(name, overrides, plugins) for name in (against, source) if name is not None]
+    with preparation_progress(Console(stderr=True), shown=True) as tell:
+        reports = [cost_of(recipe, world, tell) for recipe in recipes]
+    found = reports[0] if against is None else Difference(*reports)
     if as_json:
-        print(json.dumps(report.to_json(), indent=1))
+        print(json.dumps(found.to_json(), indent=1))
     else:
-        Console().print(report)
+        Console().print(found)
 
 
-def cost_of(recipe: Recipe, dataset: Dataset | None = None) -> CostReport:
-    """Costs of a recipe on the CPU, two samples at once; shards and banks are made if missing."""
-    device = torch.device("cpu")
-    if dataset is None:
-        with preparation_progress(Console(stderr=True), shown=True) as report:
-            dataset = prepare_files(recipe, report)
-    builder = Builder(recipe, shapes_of(dataset))
-    memories = builder.memories(device)
-    backbone = builder.backbone(memories, device)
-    inputs = _example(builder, memories)
-    return measure_costs(recipe.name, backbone, inputs, memories)
+def cost_of(
+    recipe: Recipe, world: int = 1, tell: Tell = lambda *_: None, shapes: Shapes | None = None
+) -> CostReport:
+    """Costs of a recipe on one of `world` processes. Shards are made where nothing says their shapes."""
+    shapes = _shapes(recipe, tell) if shapes is None else shapes
+
+    def stage(number: int) -> None:
+        tell(f"{recipe.name}: {STAGES[min(number, len(STAGES) - 1)]}", number, len(STAGES))
+
+    stage(0)
+    step = measure_step(recipe, shapes, world)
+    stage(1)
+    footprint = measure_footprint(recipe, shapes, world, step)
+    stage(2)
+    builder = Builder(recipe, shapes)
+    facts = builder.facts(reserve(builder))
+    backbone = network(recipe, shapes)
+    return CostReport(
+        name=recipe.name,
+        parameters=count_parameters(backbone),
+        training_parameters=footprint.trained,
+        macs=count_macs(backbone, example(recipe, shapes, facts.condition_width, 1)),
+        worked_out=recipe.backbone.config.count(facts),
+        step=step,
+        footprint=footprint,
+    )
 
 
-def _example(builder: Builder, memories: dict[str, MemoryStore]) -> tuple[torch.Tensor, ...]:
-    """x_t, t and conditioning of one local batch, of zeros."""
-    recipe, facts = builder.recipe, builder.facts(memories)
-    batch = min(BATCH, recipe.train.batch)
-    label = torch.zeros(batch, dtype=torch.int64) if facts.num_classes else None
-    memory = torch.zeros(batch, 1, facts.condition_width) if facts.condition_width else None
-    span = torch.zeros(batch) if "span" in recipe.interpolant.config.consumes else None
-    cond = Conditioning(label, memory, None, span)
-    return torch.zeros(batch, *facts.sample_shape), torch.full((batch,), 0.5), cond  # type: ignore[return-value]
+def _shapes(recipe: Recipe, tell: Tell) -> Shapes:
+    return expected_shapes(recipe) if recipe.data.expect else shapes_of(prepare(recipe.data, tell))

@@ -55,6 +55,17 @@ def plan(recipe: Recipe, world: int) -> Batching:
     return Batching(batch=batch, world=world, micro=micro)
 
 
+def smallest(recipe: Recipe, world: int) -> Batching:
+    """The split into the smallest micro-batches that objectives allow, whatever the recipe says.
+
+    Raises:
+        ValueError: As `plan`.
+    """
+    split = plan(recipe, world)
+    least = next(size for size in divisors(split.local) if _fits(recipe, size, split.local))
+    return attrs.evolve(split, micro=least)
+
+
 def divisors(number: int) -> list[int]:
     """All divisors, ascending."""
     return [size for size in range(1, number + 1) if number % size == 0]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import attrs
 
 from genmem import hookimpl
-from genmem.contracts import Ability, DatasetFolder, Facts, MemoryConfig
+from genmem.contracts import Ability, DatasetFolder, Extent, Facts, MemoryConfig
 
 if TYPE_CHECKING:
     import click
@@ -97,6 +97,20 @@ class SvdBankConfig(MemoryConfig):
         from genmem_bank.preparation import prepare_bank
 
         prepare_bank(self, dataset)
+
+    def extent(self, facts: Facts, world: int = 1) -> Extent | None:
+        """A row for every sample in every view, on disk; μ, B and S of a low rank, on the device.
+
+        None where the encoder's width is not known.
+        """
+        width = facts.feature_widths.get(self.encoder)
+        if width is None:
+            return None
+        rows, size = facts.num_samples * facts.views, 4 if self.dtype == "fp32" else 2
+        if self.dimensions is None:
+            return Extent(width, rows, rows * width * size, 0)
+        frame = 4 * (width + width * self.dimensions + self.dimensions)
+        return Extent(width, rows, rows * self.dimensions * size + frame, frame)
 
     def build(self, facts: Facts) -> SvdBank:
         """Open the bank.

@@ -11,10 +11,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from genmem.building import prepare_files
+from genmem.building import prepare_files, shapes_of
 from genmem.devices import autocast, resolve
 from genmem.draws import Draws
-from genmem.profiling.session import cost_of
+from genmem.profiling.step import measure_step
 from genmem.recipe import load
 from genmem.training.guard import Guard
 from genmem.training.trainer import Trainer
@@ -28,9 +28,6 @@ SIDE = 1024
 
 SYNTHETIC = 256
 """Samples of a set of random numbers, at least."""
-
-BACKWARD = 2
-"""A backward does about twice the work of its forward: gradients of inputs and of weights."""
 
 
 class Stopwatch:
@@ -97,7 +94,7 @@ def take_apart(trainer: Trainer, rounds: int) -> dict[str, float]:
     ceiling = 2 * SIDE**3 / least.pop("ceiling")
     whole = sum(least.values())
     batch = trainer.batching.batch
-    flops = 2 * cost_of(trainer.recipe, trainer.dataset).macs_per_sample * (1 + BACKWARD) * batch
+    flops = measure_step(trainer.recipe, shapes_of(trainer.dataset)).flops_per_image * batch
     return {
         **{f"{part}_s": seconds for part, seconds in least.items()},
         "images_per_s": batch / whole,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import attrs
 
-from genmem.contracts import BackboneConfig, Facts
+from genmem.contracts import BackboneConfig, Count, Facts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -142,6 +142,12 @@ class TransformerConfig(BackboneConfig):
     def consumes(self) -> frozenset[str]:
         """Label, memory and token times always; a span where it is switched on."""
         return frozenset({"label", "memory", "token-times"} | ({"span"} if self.span else set()))
+
+    def count(self, facts: Facts) -> Count:
+        """Worked out from the settings; `genmem_dit.counting` has the sums."""
+        from genmem_dit.counting import count_network
+
+        return count_network(self, facts)
 
     def build(self, facts: Facts) -> nn.Module:
         """A `genmem_dit.transformer.Transformer`.

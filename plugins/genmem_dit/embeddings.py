@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-FREQUENCY_WIDTH = 256
+from genmem_dit.counting import FREQUENCY_WIDTH
+
 _LONGEST_PERIOD = 10000.0
 
 

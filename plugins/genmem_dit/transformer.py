@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from genmem.contracts import Conditioning, Facts, Prediction
 from genmem_dit.blocks import Block, FinalLayer, join_patches
+from genmem_dit.counting import count_output_channels, divide_into_patches
 from genmem_dit.embeddings import LabelEmbedder, MemoryProjection, PatchEmbedder, TimestepEmbedder
 from genmem_dit.initialisation import initialise
 from genmem_dit.rotary import RotaryPositions, Rotation
@@ -161,20 +162,3 @@ class Transformer(nn.Module):
             if (part is None) != (given is None):
                 built, got = ("with", "is missing") if part is not None else ("without", "was given")
                 raise ValueError(f"the network was built {built} this condition, but {name} {got}")
-
-
-def divide_into_patches(sample_shape: tuple[int, int, int], patch: int) -> tuple[int, int]:
-    """Rows and columns of the patch grid.
-
-    Raises:
-        ValueError: The patch does not divide the sample.
-    """
-    _, height, width = sample_shape
-    if height % patch or width % patch:
-        raise ValueError(f"patch = {patch} does not divide samples of {height} x {width}")
-    return height // patch, width // patch
-
-
-def count_output_channels(config: TransformerConfig, facts: Facts) -> int:
-    """Channels of the last layer: what the interpolant asks for; at least 2C with `learn_sigma`."""
-    return max(facts.output_channels, facts.sample_shape[0] * (2 if config.learn_sigma else 1))

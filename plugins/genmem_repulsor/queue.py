@@ -16,11 +16,9 @@ from torch import Tensor
 from genmem.attention import Chunk, closest, log_sum_exp, rows_at_once
 from genmem.collectives import world_size
 from genmem.contracts import Ability, Attended, Hide, MemoryStore, Metric, Tags
+from genmem_repulsor.queue_config import AUTO_BYTES
 from genmem_repulsor.ring import EMPTY, Columns, Ring
 from genmem_repulsor.sharing import PADDING, closest_of_all, gather_rows, pad_to_share
-
-AUTO_BYTES = 64 * 2**20
-"""Rows of more than this are shared out over processes where nothing else is said."""
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 

@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
 
-from genmem.contracts import Ability, Facts, MemoryConfig
+from genmem.contracts import Ability, Extent, Facts, MemoryConfig
 
 if TYPE_CHECKING:
     from genmem_repulsor.queue import Queue
+
+AUTO_BYTES = 64 * 2**20
+"""Rows of more than this are shared out over processes where nothing else is said."""
+
+ROW_BYTES = {"bf16": 2, "fp32": 4}
+TAG_BYTES = 8 + 4 + 4
+"""Of a row's sample number, class and time."""
 
 _above_0 = attrs.validators.gt(0)
 
@@ -39,6 +46,17 @@ class QueueConfig(MemoryConfig):
 
     resume: Literal["restore", "refill"] = "restore"
     """What a resumed run does with the saved rows: take them up, or start empty."""
+
+    def shared(self, world: int) -> bool:
+        """Whether so many processes share the rows out."""
+        large = self.rows * self.width * ROW_BYTES[self.dtype] > AUTO_BYTES
+        return world > 1 and (large if self.shard == "auto" else self.shard)
+
+    def extent(self, facts: Facts, world: int = 1) -> Extent:
+        """Rows with their tags; a process holds all of them, or its share."""
+        size = self.rows * (self.width * ROW_BYTES[self.dtype] + TAG_BYTES)
+        own = size // world if self.shared(world) else size
+        return Extent(self.width, min(self.rows, self.max_age or self.rows), size, own)
 
     def build(self, facts: Facts) -> Queue:
         """An empty queue."""
