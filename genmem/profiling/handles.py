@@ -43,19 +43,19 @@ def product_handles() -> dict[str, Handle]:
     from fvcore.nn import jit_handles as fvcore
 
     counts = {
-        "addmm": fvcore.addmm_flop_jit,
-        "bmm": fvcore.bmm_flop_jit,
-        "_convolution": fvcore.conv_flop_jit,
-        "dot": fvcore.matmul_flop_jit,
-        "linear": fvcore.linear_flop_jit,
-        "matmul": fvcore.matmul_flop_jit,
-        "mm": fvcore.matmul_flop_jit,
-        "mv": fvcore.matmul_flop_jit,
-        "baddbmm": _batched_product,
-        "einsum": _einsum,
-        "scaled_dot_product_attention": _attention,
+        "aten::addmm": fvcore.addmm_flop_jit,
+        "aten::bmm": fvcore.bmm_flop_jit,
+        "aten::_convolution": fvcore.conv_flop_jit,
+        "aten::dot": fvcore.matmul_flop_jit,
+        "aten::linear": fvcore.linear_flop_jit,
+        "aten::matmul": fvcore.matmul_flop_jit,
+        "aten::mm": fvcore.matmul_flop_jit,
+        "aten::mv": fvcore.matmul_flop_jit,
+        "aten::baddbmm": _batched_product,
+        "aten::einsum": _einsum,
+        "aten::scaled_dot_product_attention": _attention,
     }
-    return {f"aten::{name}": _with_written(name, count) for name, count in counts.items()}
+    return {name: _with_written(name.removeprefix("aten::"), count) for name, count in counts.items()}
 
 
 def elementwise_handle(name: str) -> Handle:
