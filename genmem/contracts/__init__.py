@@ -7,12 +7,7 @@ from genmem.contracts.backbone import Backbone, BackboneConfig, Conditioning, Co
 from genmem.contracts.data import (
     Batch,
     DatasetFolder,
-    Encoded,
-    Encoder,
-    EncoderConfig,
     LatentSpec,
-    ManyOutputs,
-    OnDevice,
     Source,
     SourceConfig,
     Split,
@@ -22,6 +17,7 @@ from genmem.contracts.data import (
     TokenizerConfig,
     UnreadablePicture,
 )
+from genmem.contracts.encoder import Encoded, Encoder, EncoderConfig, ManyOutputs, OnDevice
 from genmem.contracts.facts import Facts
 from genmem.contracts.format import Fit, Format, FormatConfig, Reading
 from genmem.contracts.interpolant import (
