@@ -7,7 +7,11 @@ from genmem.contracts.backbone import Backbone, BackboneConfig, Conditioning, Co
 from genmem.contracts.data import (
     Batch,
     DatasetFolder,
+    Encoded,
+    Encoder,
+    EncoderConfig,
     LatentSpec,
+    OnDevice,
     Source,
     SourceConfig,
     Split,
@@ -17,7 +21,6 @@ from genmem.contracts.data import (
     TokenizerConfig,
     UnreadablePicture,
 )
-from genmem.contracts.encoder import Encoded, Encoder, EncoderConfig, ManyOutputs, OnDevice
 from genmem.contracts.facts import Facts
 from genmem.contracts.format import Fit, Format, FormatConfig, Reading
 from genmem.contracts.interpolant import (
@@ -71,7 +74,6 @@ __all__ = [
     "Interpolant",
     "InterpolantConfig",
     "LatentSpec",
-    "ManyOutputs",
     "MemoryConfig",
     "MemoryStore",
     "Metric",

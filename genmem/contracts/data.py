@@ -1,4 +1,4 @@
-"""The seats at the edge: Source, Tokenizer, and the batch they lead to.
+"""The seats at the edge: Source, Tokenizer, Encoder, and the batch they lead to.
 
 Pictures are uint8 (B, H, W, C) NumPy arrays, C = 1 or 3.
 """
@@ -14,6 +14,7 @@ import attrs
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor
 
 Split = Literal["train", "test"]
@@ -108,6 +109,45 @@ class StoredSource(Collection, Protocol):
         """
 
 
+class Encoded(NamedTuple):
+    """Features of B pictures."""
+
+    pooled_BD: np.ndarray
+    tokens_BLD: np.ndarray | None = None
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """A tokenizer or an encoder that computes on a device; without this, on the CPU."""
+
+    def to(self, device: torch.device) -> object:
+        """Move there, with the weights."""
+
+
+class Encoder(Protocol):
+    """Pictures to features. The same kind serves banks, alignment and scores."""
+
+    @property
+    def width(self) -> int:
+        """D of the pooled feature."""
+
+    def encode(self, pictures_BHWC: np.ndarray) -> Encoded:
+        """Features in float32.
+
+        Raises:
+            ValueError: Another dtype or size than it works on.
+        """
+
+    def fit(self, pictures_BHWC: np.ndarray) -> None:
+        """Learn from the training pictures, where it learns; else nothing."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What `fit` learned, or the weights; hashed into provenance."""
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take up a state."""
+
+
 class LatentSpec(NamedTuple):
     """How x follows from what is stored: x = stored · scale + shift."""
 
@@ -186,3 +226,24 @@ class TokenizerConfig(ABC):
     @abstractmethod
     def build(self) -> Tokenizer:
         """The tokenizer."""
+
+
+@attrs.frozen(kw_only=True)
+class EncoderConfig(ABC):
+    """Settings of an encoder."""
+
+    learns: ClassVar[bool] = True
+    """Whether `fit` learns from pictures. If not it is never called, its state is the weights that
+    the encoder came with, and a set records their hash alone."""
+
+    @property
+    def given(self) -> Mapping[str, str]:
+        """What a `StoredSource` has of this feature: {"": its name there, ".tokens": its name there}.
+
+        Empty where pictures are encoded, as they nearly always are.
+        """
+        return {}
+
+    @abstractmethod
+    def build(self) -> Encoder:
+        """The encoder, before `fit`."""

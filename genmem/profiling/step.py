@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from genmem import collectives
 from genmem.building import Shapes
 from genmem.contracts import Batch
 from genmem.devices import autocast
@@ -65,15 +66,32 @@ def measure(count: Callable[[Blueprint], T], recipe: Recipe, shapes: Shapes, wor
         return count(blueprint), why
 
 
+def flops_per_image(recipe: Recipe, shapes: Shapes, world: int = 1) -> float | None:
+    """FLOPs of training on one image, found with shapes alone; None where a component looks at values.
+
+    Called inside a run of several processes, it leaves the others alone.
+    """
+    try:
+        with collectives.alone(), drawn(recipe, shapes, world=world) as blueprint:
+            return _count_flops(blueprint) / blueprint.batching.micro
+    except Exception:  # A plugin may fail without values in any way; then there is no figure.
+        return None
+
+
 def _count(blueprint: Blueprint) -> StepCost:
     known = [tensor for module in blueprint.modules() for tensor in (*module.parameters(), *module.buffers())]
     batch = blueprint.batch(blueprint.batching.micro)
     saved = count_saved_bytes(lambda: _forward(blueprint, batch), known)
+    return StepCost(batch=blueprint.batching.micro, flops=_count_flops(blueprint), activation_bytes=saved)
+
+
+def _count_flops(blueprint: Blueprint) -> int:
+    batch = blueprint.batch(blueprint.batching.micro)
     # Attention by plain products: torch's counter does not know the CPU's fused one.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         torch.autograd.backward(_forward(blueprint, batch))
-    flops = counter.get_total_flops()
-    return StepCost(batch=blueprint.batching.micro, flops=flops, activation_bytes=saved)
+    flops: int = counter.get_total_flops()
+    return flops
 
 
 def _forward(blueprint: Blueprint, batch: Batch) -> Tensor:

@@ -121,6 +121,10 @@ class TrainTable:
     """Images between looks inside: the RMS of every hidden state, and how hard each objective pulls
     on the states it taps beside the denoising loss. A look costs about one more backward."""
 
+    trace: int | None = attrs.field(default=None, validator=positive)
+    """Steps to trace with torch's profiler, soon after the run begins or goes on: every operator and
+    every allocation, in the run folder's `traces/`."""
+
 
 @attrs.frozen(kw_only=True)
 class EmaTable:

@@ -8,16 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from genmem.contracts import (
-    Encoder,
-    EncoderConfig,
-    ManyOutputs,
-    Source,
-    SourceConfig,
-    Split,
-    StoredSource,
-    TokenizerConfig,
-)
+from genmem.contracts import EncoderConfig, Source, SourceConfig, Split, StoredSource, TokenizerConfig
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -95,33 +86,23 @@ def check_tokenizer(
     assert gap <= tolerance, f"decoded pictures are off by {gap:.1f} grey levels on average"
 
 
-def check_encoder(config: EncoderConfig, *, size: int = 16, channels: int = 3, count: int = 64) -> None:
+def check_encoder(config: EncoderConfig, *, size: int = 16, channels: int = 3) -> None:
     """An encoder gives fp32 features of its width, row by row, and its state round-trips.
-
-    Args:
-        config: Its settings.
-        size: Height and width of the pictures to try.
-        channels: Channels of theirs.
-        count: How many; an encoder that learns may want more.
 
     Raises:
         AssertionError: What does not hold.
     """
     encoder = config.build()
-    pictures = _pictures(count, size, channels)
+    pictures = _pictures(64, size, channels)
     encoder.fit(pictures)
     features = encoder.encode(pictures).pooled_BD
     assert features.dtype == np.float32, f"features must be float32, got {features.dtype}"
-    assert features.shape == (count, encoder.width), (
-        f"features are {features.shape}, width is {encoder.width}"
-    )
+    assert features.shape == (64, encoder.width), f"features are {features.shape}, width is {encoder.width}"
     assert np.isfinite(features).all(), "features must be finite"
-    alone = encoder.encode(pictures[1:2]).pooled_BD
-    assert np.allclose(alone, features[1:2], atol=1e-4), (
+    alone = encoder.encode(pictures[5:6]).pooled_BD
+    assert np.allclose(alone, features[5:6], atol=1e-4), (
         "a picture's feature must not depend on its batch mates"
     )
-    if isinstance(encoder, ManyOutputs):
-        _check_outputs(encoder, encoder, pictures, features)
     again = config.build()
     again.load_state(encoder.state())
     assert np.allclose(again.encode(pictures).pooled_BD, features, atol=1e-6), "the state does not round-trip"
@@ -130,20 +111,6 @@ def check_encoder(config: EncoderConfig, *, size: int = 16, channels: int = 3, c
     except (TypeError, ValueError):
         return
     raise AssertionError("float pictures must be refused")
-
-
-def _check_outputs(encoder: Encoder, many: ManyOutputs, pictures: np.ndarray, pooled_BD: np.ndarray) -> None:
-    assert many.outputs.get("pooled") == encoder.width, (
-        f'outputs must have "pooled" of width {encoder.width}, got {dict(many.outputs)}'
-    )
-    found = many.encode_outputs(pictures, tuple(many.outputs))
-    for name, width in many.outputs.items():
-        values = found[name]
-        assert values.dtype == np.float32, f"{name} must be float32, got {values.dtype}"
-        assert values.shape == (len(pictures), width), f"{name} is {values.shape}, its width is {width}"
-    assert np.allclose(found["pooled"], pooled_BD, atol=1e-4), "pooled must be what encode gives"
-    alone = many.encode_outputs(pictures[:1], ("pooled",))
-    assert list(alone) == ["pooled"], f"only pooled was asked for, got {sorted(alone)}"
 
 
 def _pictures(count: int, size: int, channels: int) -> np.ndarray:

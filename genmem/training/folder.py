@@ -24,6 +24,7 @@ FREE = (
     "train.keep",
     "train.log_every",
     "train.inspect_every",
+    "train.trace",
     "train.device",
     "data.workers",
     "data.check",
@@ -47,6 +48,7 @@ class RunFolder:
         self.recipe = path / "recipe.toml"
         self.metrics = path / "metrics.jsonl"
         self.samples = path / "samples"
+        self.traces = path / "traces"
         self.checkpoints = path / "checkpoints"
         self.scores = path / "scores.json"
         self.evaluations = path / "evaluations"

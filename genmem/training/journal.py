@@ -56,6 +56,12 @@ class Journal:
         )
         self._tell(lambda notifier: notifier.start(start))
 
+    def say(self, message: str, images_seen: int | None = None) -> None:
+        """A line on the terminal alone."""
+        seen = self.images_seen if images_seen is None else images_seen
+        if self._speaks:
+            self.console.print(f"{seen:>10,} images  {message}", highlight=False, markup=False)
+
     def line(self, images_seen: int, values: Mapping[str, float]) -> None:
         """Means since the last line, rates and counts."""
         self._write(images_seen, values)
@@ -64,7 +70,7 @@ class Journal:
     def scores(self, images_seen: int, values: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
         """Scores, and the pictures that go with them."""
         self._write(images_seen, values)
-        self._say("  ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        self.say("  ".join(f"{name} {value:.4g}" for name, value in values.items()))
         self._tell(lambda notifier: notifier.scores(images_seen, values, pictures))
 
     def checkpoint(self, images_seen: int, folder: Path) -> None:
@@ -75,7 +81,7 @@ class Journal:
         """Something that a person should look at."""
         seen = self.images_seen if images_seen is None else images_seen
         self._write(seen, {"warning": message})
-        self._say(message)
+        self.say(message)
         self._tell(lambda notifier: notifier.warning(seen, message))
 
     def end(self, images_seen: int, ending: Ending, message: str = "") -> None:
@@ -87,10 +93,6 @@ class Journal:
         self.images_seen = images_seen
         if self._speaks:
             self.folder.log({"images": images_seen, **values, "time": time.time()})
-
-    def _say(self, text: str) -> None:
-        if self._speaks:
-            self.console.print(f"{self.images_seen:>10,} images  {text}", highlight=False, markup=False)
 
     def _tell(self, call: Callable[[Notifier], None]) -> None:
         """Call every notifier; one that raises is switched off, which is said once."""

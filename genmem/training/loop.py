@@ -15,6 +15,8 @@ from genmem.training import checkpoints
 from genmem.training.interruption import Interruption
 from genmem.training.journal import Journal
 from genmem.training.progress import TrainingProgress
+from genmem.training.speed import Speed
+from genmem.training.trace import Trace
 from genmem.training.trainer import Trainer
 
 Score = Callable[[int], Scores]
@@ -26,6 +28,8 @@ def train(
     journal: Journal,
     score: Score,
     progress: TrainingProgress,
+    speed: Speed,
+    trace: Trace,
     interruption: Interruption,
 ) -> bool:
     """Train until all images are seen, or until asked to stop. Returns whether it is finished."""
@@ -33,9 +37,10 @@ def train(
     window, watch = _Window(trainer.images_seen), _Watch()
     while not trainer.finished:
         window.add(trainer.step())
+        trace.step(trainer.images_seen)
         progress.advance(trainer.batching.batch)
         if _due(trainer, table.log_every):
-            _log(trainer, journal, progress, window, watch)
+            _log(trainer, journal, progress, speed, window, watch)
         if _due(trainer, evaluate.every):
             _log_scores(trainer, journal, score)
             window.restart_clock()
@@ -111,13 +116,19 @@ def _due(trainer: Trainer, every: int) -> bool:
 
 
 def _log(
-    trainer: Trainer, journal: Journal, progress: TrainingProgress, window: _Window, watch: _Watch
+    trainer: Trainer,
+    journal: Journal,
+    progress: TrainingProgress,
+    speed: Speed,
+    window: _Window,
+    watch: _Watch,
 ) -> None:
     line = window.close(trainer.batching.batch)
     for name, store in trainer.memories.items():
         line.means.update({f"memory/{name}/{key}": float(value) for key, value in store.metrics().items()})
-    journal.line(trainer.images_seen, {**line.means, "images_per_s": line.rate})
-    progress.losses(line.means)
+    values = {**line.means, **speed.rates(trainer.images_seen, line.rate)}
+    journal.line(trainer.images_seen, values)
+    progress.show(values)
     for warning in watch.look(trainer, line.means):
         journal.warn(warning)
 

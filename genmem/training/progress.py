@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -41,27 +41,29 @@ class TrainingProgress:
             BarColumn(),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             _Rate(" images/s"),
+            TextColumn("{task.fields[mfu]}", style="cyan"),
             TimeRemainingColumn(elapsed_when_finished=True),
         )
         # A narrow terminal has no room for the losses; metrics.jsonl has them all.
         if console.width >= 110:
             columns += (TextColumn("{task.fields[losses]}"),)
         self._bar = Progress(*columns, console=console, disable=not shown, speed_estimate_period=30)
-        self._task = self._bar.add_task("train", total=total, completed=done, losses="")
+        self._task = self._bar.add_task("train", total=total, completed=done, losses="", mfu="")
 
     def advance(self, images: int) -> None:
         """So many more images were seen."""
         self._bar.advance(self._task, images)
 
-    def losses(self, values: dict[str, float]) -> None:
-        """Show the newest denoising loss and each objective's value beside the bar."""
+    def show(self, values: Mapping[str, float]) -> None:
+        """Show the newest MFU, denoising loss and each objective's value beside the bar."""
         shown = {
             name: value
             for name, value in values.items()
             if name == "loss/denoise" or (name.startswith("objective/") and name.count("/") == 1)
         }
         short = "  ".join(f"{name.rsplit('/', 1)[-1]} {value:.3f}" for name, value in shown.items())
-        self._bar.update(self._task, losses=short)
+        mfu = f"{values['mfu']:.0%} MFU" if "mfu" in values else ""
+        self._bar.update(self._task, losses=short, mfu=mfu)
 
     def __enter__(self) -> Self:
         self._bar.start()

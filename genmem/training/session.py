@@ -15,6 +15,7 @@ from genmem.data.preparation import prepare, stay_silent
 from genmem.data.streaming.damage import read_problems
 from genmem.devices import resolve
 from genmem.host.catalog import load_catalog
+from genmem.profiling.step import flops_per_image
 from genmem.recipe import load as load_recipe
 from genmem.recipe.tables import Recipe
 from genmem.sampling.generator import generator_of
@@ -29,6 +30,8 @@ from genmem.training.journal import Journal, built
 from genmem.training.launch import process_group
 from genmem.training.loop import train
 from genmem.training.progress import TrainingProgress, preparation_progress
+from genmem.training.speed import Speed, measure_ceiling
+from genmem.training.trace import Trace
 from genmem.training.trainer import Trainer
 
 
@@ -85,8 +88,9 @@ def _go_on(trainer: Trainer, journal: Journal, minutes: float | None) -> None:
     folder, console, lead = journal.folder, journal.console, collectives.rank() == 0
     reporter = _reporter(trainer, folder, console)
     bar = TrainingProgress(console, trainer.recipe.train.images, trainer.images_seen, shown=lead)
-    with watched(minutes) as interruption, bar:
-        finished = train(trainer, journal, reporter.during, bar, interruption)
+    trace = Trace(trainer.recipe.train.trace, folder.traces, trainer.device, journal.say)
+    with watched(minutes) as interruption, bar, trace:
+        finished = train(trainer, journal, reporter.during, bar, speed_of(trainer), trace, interruption)
     if finished:
         reporter.finish(trainer.images_seen, _summary(trainer, folder))
     elif lead:
@@ -107,12 +111,25 @@ def _reporter(trainer: Trainer, folder: RunFolder, console: Console) -> Reporter
     return Reporter(recipe, Evaluation(recipe, dataset, device), generator, protocol, folder, console)
 
 
+def speed_of(trainer: Trainer) -> Speed:
+    """What a rate means for this run; takes a second, on every process."""
+    recipe, shapes = trainer.recipe, shapes_of(trainer.dataset)
+    lead = collectives.rank() == 0
+    flops = flops_per_image(recipe, shapes, trainer.batching.world) if lead else None
+    return Speed(recipe.train.images, flops, measure_ceiling(trainer.device, recipe.train.precision))
+
+
 def _summary(trainer: Trainer, folder: RunFolder) -> dict[str, float]:
     """Losses, rate and skipped steps, from metrics.jsonl."""
     if collectives.rank() != 0:
         return {}
     records = folder.records()
-    keys = {"loss/denoise": "training loss", "loss/held_out": "held-out loss", "images_per_s": "images/s"}
+    keys = {
+        "loss/denoise": "training loss",
+        "loss/held_out": "held-out loss",
+        "images_per_s": "images/s",
+        "mfu": "MFU",
+    }
     found = {
         name: mean_of_last(records, key, 1 if key == "loss/held_out" else 10) for key, name in keys.items()
     }
