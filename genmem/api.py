@@ -20,6 +20,7 @@ from genmem.recipe.tables import Recipe
 from genmem.sampling.generator import Generator, generator_of
 from genmem.training import checkpoints
 from genmem.training.folder import RunFolder
+from genmem.training.integrity import load_state, newest
 
 FREE = ("sampler.", "guidance.", "guidance=", "evaluate.", "memory.")
 """Where a recipe says how samples are made and scored; the rest is what the weights were trained as."""
@@ -60,7 +61,7 @@ class Run:
         plugins: tuple[Path, ...] = (),
         device: str | None = None,
     ) -> None:
-        """Read the recipe and find the newest checkpoint."""
+        """Read the recipe and find the newest checkpoint that is whole."""
         for word in overrides:
             if not word.removeprefix("--").startswith(FREE):
                 raise ValueError(
@@ -75,10 +76,10 @@ class Run:
             )
         self.recipe: Recipe = load_recipe(self.folder.recipe, overrides, plugins, run_plugins=False)
         self.device = resolve(device or self.recipe.train.device)
-        found = checkpoints.numbered(self.folder.checkpoints)
-        if not found:
+        found = newest(self.folder.checkpoints)
+        if found is None:
             raise FileNotFoundError(f"{path} has no checkpoint yet; run genmem train until it saves one")
-        self.checkpoint = found[-1]
+        self.checkpoint = found
 
     @property
     def images_seen(self) -> int:
@@ -93,7 +94,7 @@ class Run:
     @cached_property
     def shapes(self) -> Shapes:
         """Shapes the network was made for, as the checkpoint records them; no data set is needed."""
-        recorded = checkpoints.load_state(self.checkpoint).get("shapes")
+        recorded = load_state(self.checkpoint).get("shapes")
         return Shapes.of_json(recorded) if recorded else shapes_of(self.dataset)
 
     def generator(self, weights: str | None = None) -> Generator:
@@ -114,7 +115,7 @@ class Run:
 
     def _check(self, memories: Mapping[str, MemoryStore]) -> None:
         """Refuse a bank that came to lie where the run's was; another one is asked for by an override."""
-        recorded = checkpoints.load_state(self.checkpoint).get("fingerprints", {})
+        recorded = load_state(self.checkpoint).get("fingerprints", {})
         for name, store in memories.items():
             before, now = recorded.get(f"memory.{name}"), store.fingerprint()
             asked = any(word.removeprefix("--").startswith(f"memory.{name}.") for word in self.overrides)

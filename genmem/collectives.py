@@ -91,6 +91,21 @@ def any_rank(flag: Tensor) -> Tensor:
     return number.bool()
 
 
+def host_group() -> dist.ProcessGroup | None:
+    """A new group of all ranks that talks over the hosts' network: another thread's collectives do not
+    mix with those of the step. None in a single process. Collective."""
+    return dist.new_group(backend="gloo") if world_size() > 1 else None
+
+
+def first_word(word: str | None) -> str | None:
+    """Of what the ranks have to say, the first that says anything; every rank gets the same."""
+    if world_size() == 1:
+        return word
+    words: list[str | None] = [None] * world_size()
+    dist.all_gather_object(words, word)
+    return next((one for one in words if one is not None), None)
+
+
 def barrier() -> None:
     """Wait for every rank."""
     if world_size() > 1:

@@ -16,7 +16,7 @@ from PIL import Image
 from running import QUICKSTART, SMALL, assert_equal
 
 import genmem
-from genmem.training import checkpoints
+from genmem.training import checkpoints, integrity
 
 LENGTH = ("--train.images=1280", "--evaluate.every=640", "--train.save_every=128", "--train.keep=50")
 
@@ -40,7 +40,7 @@ def train(data: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]
 
 
 def final_state(out: Path):
-    found = checkpoints.load(checkpoints.numbered(out / "checkpoints")[-1])
+    found = checkpoints.load(integrity.numbered(out / "checkpoints")[-1])
     assert found.state["images"] == 1280
     return {f"{group}/{key}": value for group, part in found.tensors.items() for key, value in part.items()}
 

@@ -122,29 +122,6 @@ def test_a_checkpoint_of_other_data_is_refused(data, tmp_path):
         trainer.restore(checkpoint)
 
 
-def test_checkpoints_are_complete_or_absent_and_only_the_newest_are_kept(data, tmp_path, monkeypatch):
-    trainer = trainer_of(small_recipe(data))
-    for images in (32, 64, 96):
-        checkpoints.save(tmp_path, images, trainer.checkpoint(), keep=2)
-    assert [int(path.name) for path in checkpoints.numbered(tmp_path)] == [64, 96]
-
-    def full_disk(*_, **__):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(checkpoints, "save_file", full_disk)
-    with pytest.raises(OSError, match="no space left"):
-        checkpoints.save(tmp_path, 128, trainer.checkpoint(), keep=2)
-    assert [int(path.name) for path in checkpoints.numbered(tmp_path)] == [64, 96]
-
-
-def test_a_damaged_checkpoint_is_named(data, tmp_path):
-    path = checkpoints.save(tmp_path, 32, trainer_of(small_recipe(data)).checkpoint(), keep=2)
-    model = path / "model.safetensors"
-    model.write_bytes(model.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"model.safetensors cannot be read"):
-        checkpoints.load(path)
-
-
 def test_what_is_exported_for_sampling_is_the_plain_backbone(data, tmp_path):
     """No inference cost: an objective leaves no trace in the weights that sample."""
     trainer = trainer_of(small_recipe(data))

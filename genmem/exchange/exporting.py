@@ -14,6 +14,7 @@ from genmem.host import load_catalog
 from genmem.recipe import dump, load
 from genmem.training import checkpoints
 from genmem.training.folder import RunFolder
+from genmem.training.integrity import newest
 
 
 @attrs.frozen(kw_only=True)
@@ -50,8 +51,8 @@ def export_weights(
         ValueError: The layout has no place for a tensor.
     """
     folder = RunFolder(run)
-    found = checkpoints.numbered(folder.checkpoints)
-    if not folder.recipe.exists() or not found:
+    found = newest(folder.checkpoints)
+    if not folder.recipe.exists() or found is None:
         raise FileNotFoundError(f"{run} is no run folder with a checkpoint in it")
     beside = file.with_suffix(".toml")
     for path in (file, beside):
@@ -60,7 +61,7 @@ def export_weights(
     catalog = load_catalog(tuple(plugins))
     recipe = load(folder.recipe, (), plugins, catalog, run_plugins=False)
     time = getattr(recipe.backbone.config, "weights_time", "data0")
-    tensors, note = checkpoints.weights(found[-1], weights or recipe.evaluate.weights), ""
+    tensors, note = checkpoints.weights(found, weights or recipe.evaluate.weights), ""
     if layout is not None:
         config = catalog.find("format", layout).config()
         tensors, note = config.build().write(tensors), _note(layout, config.weights_time, time)

@@ -112,7 +112,10 @@ class TrainTable:
     """Images between checkpoints; `evaluate.every` if absent."""
 
     keep: int = attrs.field(default=2, validator=positive)
-    """Checkpoints to keep."""
+    """Newest checkpoints to keep."""
+
+    keep_every: Images | None = attrs.field(default=None, validator=positive)
+    """The first checkpoint after each multiple of so many images stays for good."""
 
     log_every: Images = attrs.field(default=Images(2048), validator=positive)
     """Images between lines of metrics.jsonl."""

@@ -1,86 +1,150 @@
-"""Checkpoints: tensors and JSON in one folder named by images seen; complete or absent."""
+"""Checkpoints: tensors and JSON in one folder named by images seen; complete or absent.
+
+000000051200/model/00000.safetensors       a folder for each group, a file for each rank
+             optimizer/ ema.ema/ memory.negatives/ …
+             state.json                    all else, and size and sha256 of every file
+             complete                      sha256 of state.json, written last
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
+import torch.distributed as dist
 from torch import Tensor
 
-VERSION = 1
+from genmem.training import storage
+from genmem.training.integrity import COMPLETE, STATE, VERSION, load_state, numbered, verify
+from genmem.training.storage import Piece, piece_of, read_group, read_sizes, write_group
 
 ONLINE = "online"
 """Names the weights that are trained, where others are named by their EMA."""
+
+Place = Callable[[str, str], Tensor | None]
+"""(group, name) → where to read a tensor into; None: a whole one on the CPU."""
 
 
 class Checkpoint(NamedTuple):
     """What one checkpoint holds: named groups of tensors, and everything else as JSON."""
 
     tensors: dict[str, dict[str, Tensor]]
+    """Sharded tensors hold what this rank has of them."""
+
     state: dict[str, Any]
 
 
 def save(folder: Path, images_seen: int, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write `folder/<images>` whole, then drop all but the newest `keep`.
+    """Write `folder/<images>` whole, on one process, then drop all but the newest `keep`.
 
     Raises:
         OSError: Where it cannot be written; what was there before is untouched.
     """
+    pieces = {
+        group: {name: piece_of(tensor) for name, tensor in tensors.items()}
+        for group, tensors in checkpoint.tensors.items()
+    }
+    path = write(folder, images_seen, pieces, checkpoint.state)
+    prune(folder, images_seen, keep)
+    return path
+
+
+def write(
+    folder: Path,
+    images_seen: int,
+    pieces: Mapping[str, Mapping[str, Piece]],
+    state: Mapping[str, Any],
+    group: dist.ProcessGroup | None = None,
+) -> Path:
+    """Write `folder/<images>` whole. Collective over `group`; each rank writes its share.
+
+    Raises:
+        OSError: On every rank, where one of them cannot write; what was there before is untouched.
+    """
     final = folder / f"{images_seen:012d}"
     partial = folder / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for group, tensors in checkpoint.tensors.items():
-        whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        save_file(whole, partial / f"{group}.safetensors")
-    state = {"version": VERSION, "groups": sorted(checkpoint.tensors), **checkpoint.state}
-    (partial / "state.json").write_text(json.dumps(state, indent=1, sort_keys=True))
-    _sync(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    for old in numbered(folder)[:-keep]:
-        shutil.rmtree(old)
+    lead = group is None or dist.get_rank(group) == 0
+    files: dict[str, dict[str, Any]] = {}
+    try:
+        _on_lead(lambda: _clear(partial), lead, group)
+        for name, tensors in sorted(pieces.items()):
+            written = write_group(partial / name, tensors, group)
+            files |= {
+                f"{name}/{file}": {"bytes": one.bytes, "sha256": one.sha256} for file, one in written.items()
+            }
+        whole = {"version": VERSION, "groups": sorted(pieces), **state, "files": files}
+        _on_lead(lambda: _complete(partial, final, whole), lead, group)
+    except BaseException:
+        if lead:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
     return final
 
 
-def numbered(folder: Path) -> list[Path]:
-    """Complete checkpoints in a folder, oldest first."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.name.isdigit() and path.is_dir())
+def _on_lead(act: Callable[[], None], lead: bool, group: dist.ProcessGroup | None) -> None:
+    """Act on one rank; where it fails, every rank raises the same."""
+    fault: list[OSError | None] = [None]
+    if lead:
+        try:
+            act()
+        except OSError as error:
+            fault = [error]
+    if group is not None:
+        dist.broadcast_object_list(fault, group_src=0, group=group)
+    if fault[0] is not None:
+        raise fault[0]
 
 
-def load(path: Path) -> Checkpoint:
-    """Read one checkpoint.
+def _clear(partial: Path) -> None:
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+
+
+def _complete(partial: Path, final: Path, state: Mapping[str, Any]) -> None:
+    """Everything else, then the mark, then the name."""
+    written = storage.write_file(partial / STATE, [json.dumps(state, indent=1, sort_keys=True).encode()])
+    storage.write_file(partial / COMPLETE, [written.sha256.encode()])
+    for folder in (*(path for path in partial.iterdir() if path.is_dir()), partial):
+        _sync(folder)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    _sync(final.parent)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def prune(folder: Path, images_seen: int, keep: int, keep_every: int | None = None) -> None:
+    """Delete what is older than the newest `keep` up to `images_seen`.
+
+    With `keep_every`, the first checkpoint after each multiple of so many images stays for good.
+    """
+    found = [path for path in numbered(folder) if int(path.name) <= images_seen]
+    befores = [0, *(int(path.name) for path in found)]
+    for path, before in zip(found[:-keep], befores, strict=False):
+        if keep_every is None or int(path.name) // keep_every == before // keep_every:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def load(path: Path, place: Place = lambda group, name: None) -> Checkpoint:
+    """Read one checkpoint; each rank what it has a place for.
 
     Raises:
-        ValueError: A file that is missing, damaged, or of another version; the message names it.
+        ValueError: A file that is missing or damaged, or of another version; the message names it. Or a
+            tensor of another shape than its place.
     """
     state = load_state(path)
-    return Checkpoint({group: _read(path / f"{group}.safetensors") for group in state["groups"]}, state)
-
-
-def load_state(path: Path) -> dict[str, Any]:
-    """Read what a checkpoint holds besides tensors.
-
-    Raises:
-        ValueError: The file is missing, damaged, or of another version.
-    """
-    try:
-        state: dict[str, Any] = json.loads((path / "state.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path}/state.json cannot be read ({error}); delete {path} to use the one before"
-        ) from None
-    if state.get("version") != VERSION:
-        raise ValueError(f"{path}/state.json has version {state.get('version')}, this genmem reads {VERSION}")
-    return state
+    return Checkpoint({group: _read(path / group, place) for group in state["groups"]}, state)
 
 
 def weights(path: Path, name: str) -> Mapping[str, Tensor]:
@@ -89,30 +153,27 @@ def weights(path: Path, name: str) -> Mapping[str, Tensor]:
     Raises:
         ValueError: No such weights; the message has those there are. Or a damaged file.
     """
-    if name == ONLINE:
-        prefix = "backbone."
-        model = _read(path / "model.safetensors")
-        return {key.removeprefix(prefix): value for key, value in model.items() if key.startswith(prefix)}
-    averages = [file.name.removeprefix("ema.").removesuffix(".safetensors") for file in path.glob("ema.*")]
-    if name not in averages:
-        there = ", ".join([*sorted(averages), ONLINE])
-        raise ValueError(f"{path} has no weights {name!r}; there are: {there}")
-    return _read(path / f"ema.{name}.safetensors")
+    groups = {
+        group.removeprefix("ema."): group for group in load_state(path)["groups"] if group[:4] == "ema."
+    }
+    groups[ONLINE] = "model"
+    if name not in groups:
+        raise ValueError(f"{path} has no weights {name!r}; there are: {', '.join(groups)}")
+    verify(path, groups[name])
+    found = _read(path / groups[name], lambda group, name: None)
+    prefix = "backbone." if name == ONLINE else ""
+    return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
 
 
-def _read(file: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(
-            f"{file} cannot be read ({error}); delete {file.parent} to use the one before"
-        ) from None
-
-
-def _sync(folder: Path) -> None:
-    for file in [*folder.iterdir(), folder]:
-        handle = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _read(folder: Path, place: Place) -> dict[str, Tensor]:
+    into = {}
+    for name, (shape, dtype) in read_sizes(folder).items():
+        found = place(folder.name, name)
+        into[name] = torch.empty(shape, dtype=dtype) if found is None else found
+        if into[name].shape != shape:
+            raise ValueError(
+                f"{folder}: {name} is {tuple(shape)}, here it is {tuple(into[name].shape)}; "
+                "the run's recipe was another"
+            )
+    read_group(folder, into)
+    return into

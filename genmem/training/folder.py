@@ -22,6 +22,7 @@ FREE = (
     "train.images",
     "train.save_every",
     "train.keep",
+    "train.keep_every",
     "train.log_every",
     "train.inspect_every",
     "train.trace",

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from genmem import collectives
 from genmem.scoring.report import Scores
-from genmem.training import checkpoints
 from genmem.training.interruption import Interruption
 from genmem.training.journal import Journal
 from genmem.training.progress import TrainingProgress
 from genmem.training.speed import Speed
 from genmem.training.trace import Trace
 from genmem.training.trainer import Trainer
+from genmem.training.writer import Writer
 
 Score = Callable[[int], Scores]
 """Scores of the run as it is, after so many images; called on every rank."""
@@ -26,6 +26,7 @@ Score = Callable[[int], Scores]
 def train(
     trainer: Trainer,
     journal: Journal,
+    writer: Writer,
     score: Score,
     progress: TrainingProgress,
     speed: Speed,
@@ -38,6 +39,7 @@ def train(
     while not trainer.finished:
         window.add(trainer.step())
         trace.step(trainer.images_seen)
+        writer.check()
         progress.advance(trainer.batching.batch)
         if _due(trainer, table.log_every):
             _log(trainer, journal, progress, speed, window, watch)
@@ -45,11 +47,13 @@ def train(
             _log_scores(trainer, journal, score)
             window.restart_clock()
         if _due(trainer, table.save_every or evaluate.every):
-            _save(trainer, journal)
+            _save(trainer, writer)
         if _asked(trainer, interruption):
-            _save(trainer, journal)
+            _save(trainer, writer)
+            writer.settle()
             return False
     trainer.guard.settle()
+    writer.settle()
     return True
 
 
@@ -138,15 +142,10 @@ def _log_scores(trainer: Trainer, journal: Journal, score: Score) -> None:
     journal.scores(trainer.images_seen, values, pictures)
 
 
-def _save(trainer: Trainer, journal: Journal) -> None:
-    """Write a checkpoint on rank 0, unless this one exists."""
+def _save(trainer: Trainer, writer: Writer) -> None:
+    """Begin to write a checkpoint; training goes on meanwhile."""
     trainer.guard.settle()
-    checkpoint = trainer.checkpoint()
-    if collectives.rank() == 0:
-        folder = journal.folder.checkpoints
-        path = checkpoints.save(folder, trainer.images_seen, checkpoint, trainer.recipe.train.keep)
-        journal.checkpoint(trainer.images_seen, path)
-    collectives.barrier()
+    writer.save(trainer.images_seen, trainer.checkpoint())
 
 
 def _asked(trainer: Trainer, interruption: Interruption) -> bool:

@@ -83,20 +83,38 @@ class Optimization:
         scale = {} if self.scale is None else self.scale.state()
         return moments | {f"{_SCALE}/{key}": value for key, value in scale.items()}
 
+    def place(self, path: str) -> Tensor | None:
+        """Where a tensor of a state is held; made if it is not there yet. None: here is no such thing."""
+        name, key = path.rsplit("/", 1)
+        if name not in self.names:
+            return None
+        parameter = self.names[name]
+        held: dict[str, Tensor] = self.adamw.state[parameter]
+        if key not in held:
+            count = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            held[key] = count if key == "step" else torch.zeros_like(parameter)
+        return held[key]
+
+    @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take up what `state` gave; a loss scale is left where this run has none.
 
         Raises:
-            KeyError: A parameter this model does not have.
+            ValueError: A parameter this model does not have.
         """
+        given = set()
         for path, value in state.items():
             name, key = path.rsplit("/", 1)
-            if name == _SCALE:
-                if self.scale is not None:
-                    self.scale.load(key, value)
-                continue
-            parameter = self.names[name]
-            self.adamw.state[parameter][key] = value.to(parameter.device).clone()
+            given.add(name)
+            if name != _SCALE:
+                held = self.place(path)
+                if held is None:
+                    raise ValueError(f"the optimizer's state has {name!r}, which this model does not")
+                held.copy_(value)
+            elif self.scale is not None:
+                self.scale.load(key, value)
+        for name in self.names.keys() - given:
+            self.adamw.state.pop(self.names[name], None)
 
 
 def divide(table: OptimizerTable, names: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
+from rich.markup import escape
 
 from genmem import collectives
 from genmem.building import prepare_files, shapes_of
@@ -22,7 +23,7 @@ from genmem.sampling.generator import generator_of
 from genmem.scoring.evaluation import Evaluation
 from genmem.scoring.report import Reporter, mean_of_last, show
 from genmem.scoring.run_protocol import protocol_of
-from genmem.training import checkpoints
+from genmem.training import integrity
 from genmem.training.folder import RunFolder
 from genmem.training.guard import Guard
 from genmem.training.interruption import watched
@@ -33,6 +34,7 @@ from genmem.training.progress import TrainingProgress, preparation_progress
 from genmem.training.speed import Speed, measure_ceiling
 from genmem.training.trace import Trace
 from genmem.training.trainer import Trainer
+from genmem.training.writer import Writer
 
 
 def run(
@@ -87,10 +89,13 @@ def _train(
 def _go_on(trainer: Trainer, journal: Journal, minutes: float | None) -> None:
     folder, console, lead = journal.folder, journal.console, collectives.rank() == 0
     reporter = _reporter(trainer, folder, console)
-    bar = TrainingProgress(console, trainer.recipe.train.images, trainer.images_seen, shown=lead)
-    trace = Trace(trainer.recipe.train.trace, folder.traces, trainer.device, journal.say)
-    with watched(minutes) as interruption, bar, trace:
-        finished = train(trainer, journal, reporter.during, bar, speed_of(trainer), trace, interruption)
+    table = trainer.recipe.train
+    bar = TrainingProgress(console, table.images, trainer.images_seen, shown=lead)
+    trace = Trace(table.trace, folder.traces, trainer.device, journal.say)
+    writer = Writer(folder.checkpoints, table.keep, table.keep_every, journal.checkpoint)
+    speed = speed_of(trainer)
+    with writer, watched(minutes) as interruption, bar, trace:
+        finished = train(trainer, journal, writer, reporter.during, bar, speed, trace, interruption)
     if finished:
         reporter.finish(trainer.images_seen, _summary(trainer, folder))
     elif lead:
@@ -152,15 +157,29 @@ def _ready_data(recipe: Recipe, device: torch.device, console: Console) -> Datas
 
 
 def _resume(trainer: Trainer, folder: RunFolder, console: Console) -> None:
-    found = checkpoints.numbered(folder.checkpoints)
-    images_seen = 0
+    lead = collectives.rank() == 0
+
+    def tell(line: str) -> None:
+        if lead:
+            console.print(f"[yellow]{escape(line)}", highlight=False, soft_wrap=True)
+
+    found = integrity.newest(folder.checkpoints, _fault, tell)
     if found:
-        trainer.restore(checkpoints.load(found[-1]))
-        images_seen = trainer.images_seen
-        if collectives.rank() == 0:
-            console.print(f"going on from {images_seen:,} images ({found[-1]})", highlight=False)
-    if collectives.rank() == 0:
-        folder.rewind(images_seen)
+        trainer.resume(found)
+        if lead:
+            console.print(f"going on from {trainer.images_seen:,} images ({found})", highlight=False)
+    if lead:
+        folder.rewind(trainer.images_seen)
+
+
+def _fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint; every rank looks at its share of the files."""
+    try:
+        integrity.verify(path, share=collectives.rank(), shares=collectives.world_size())
+        fault = None
+    except integrity.Damaged as error:
+        fault = str(error)
+    return collectives.first_word(fault)
 
 
 class _sole_owner:

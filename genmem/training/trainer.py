@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -30,6 +31,7 @@ from genmem.training.compilation import compile_blocks
 from genmem.training.guard import Guard
 from genmem.training.optimization import Optimization
 from genmem.training.scaling import LossScale
+from genmem.training.state import capture, restore, resume
 
 
 class Trainer:
@@ -139,17 +141,8 @@ class Trainer:
     # state ---------------------------------------------------------------------------------
 
     def checkpoint(self) -> Checkpoint:
-        """The whole state, free of world size."""
-        tensors = {"model": self.assembly.state_dict(), "optimizer": self.optimization.state()}
-        tensors |= {f"ema.{name}": module.state_dict() for name, module in self.averages.modules.items()}
-        tensors |= {
-            f"memory.{name}": state for name, store in self.memories.items() if (state := store.state())
-        }
-        return Checkpoint(
-            tensors,
-            {"steps": self.steps, "images": self.images_seen, "skipped": self.guard.skipped}
-            | {"fingerprints": self.fingerprints(), "shapes": shapes_of(self.dataset).to_json()},
-        )
+        """The whole state, free of world size. Collective; the tensors are the run's own, not copies."""
+        return capture(self)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a state; from imported weights, begin with them.
@@ -157,27 +150,15 @@ class Trainer:
         Raises:
             ValueError: It was made with other data or another bank, or for another network.
         """
-        if "imported" in checkpoint.state:
-            self._begin_with(checkpoint.tensors)
-            return
-        _same_fingerprints(checkpoint.state["fingerprints"], self.fingerprints())
-        tensors = checkpoint.tensors
-        self.assembly.load_state_dict(tensors["model"])
-        self.optimization.load_state(tensors["optimizer"])
-        for name, module in self.averages.modules.items():
-            module.load_state_dict(tensors[f"ema.{name}"])
-        for name, store in self.memories.items():
-            if f"memory.{name}" in tensors:
-                store.load_state(tensors[f"memory.{name}"])
-        self.steps = checkpoint.state["steps"]
-        self.guard.skipped = checkpoint.state["skipped"]
+        restore(self, checkpoint)
 
-    def _begin_with(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take up a network's weights; optimizer, objectives and memories start as they are."""
-        backbone = {name.removeprefix("backbone."): value for name, value in tensors["model"].items()}
-        self.assembly.backbone.load_state_dict(backbone)
-        for name, module in self.averages.modules.items():
-            module.load_state_dict(tensors[f"ema.{name}"])
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint on the disk; every process reads what it holds.
+
+        Raises:
+            ValueError: As `restore`; or it is damaged.
+        """
+        resume(self, path)
 
     def fingerprints(self) -> dict[str, Any]:
         """What the run must find again: the data, and every frozen memory."""
@@ -206,13 +187,3 @@ def _distributed(assembly: nn.Module, device: torch.device) -> nn.Module:
     switch = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
     off: dict[str, Any] = {switch: False}
     return DistributedDataParallel(assembly, device_ids=devices, **off)
-
-
-def _same_fingerprints(before: dict[str, Any], now: dict[str, Any]) -> None:
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            raise ValueError(
-                f"the checkpoint was made with another {name}: {before.get(name)} there, "
-                f"{now.get(name)} here; "
-                "bring that one back, or start anew in another folder with --out"
-            )

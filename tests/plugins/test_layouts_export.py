@@ -19,7 +19,7 @@ from genmem.contracts import Conditioning
 from genmem.exchange.exporting import export_weights
 from genmem.exchange.importing import import_weights
 from genmem.host import load_catalog
-from genmem.training import checkpoints
+from genmem.training import checkpoints, integrity
 from genmem.training.folder import RunFolder
 
 RECIPE = """\
@@ -142,7 +142,7 @@ def test_a_run_of_ours_goes_out_and_comes_back(tmp_path: Path, digits: Path) -> 
     told = import_weights(exported.file, tmp_path / "again", "sit", recipe=exported.recipe)
     assert told.weights_time == "data0"
     state = trainer.assembly.backbone.state_dict()
-    again = checkpoints.weights(checkpoints.numbered(tmp_path / "again/checkpoints")[0], "ema")
+    again = checkpoints.weights(integrity.numbered(tmp_path / "again/checkpoints")[0], "ema")
     assert all(torch.equal(state[name], value) for name, value in again.items())
     turned = import_weights(
         exported.file, tmp_path / "turned", "sit", recipe=exported.recipe, weights_time="data1"
@@ -207,7 +207,7 @@ def test_training_begins_with_imported_weights(tmp_path: Path, digits: Path) -> 
     given = recipe(tmp_path, digits, "repa")
     import_weights(tmp_path / "weights.pt", tmp_path / "run", "repa", recipe=given)
     trainer = trainer_of(genmem.api.load(tmp_path / "run", device="cpu").recipe)
-    imported = checkpoints.load(checkpoints.numbered(tmp_path / "run/checkpoints")[0])
+    imported = checkpoints.load(integrity.numbered(tmp_path / "run/checkpoints")[0])
     trainer.restore(imported)
     assert trainer.images_seen == 0
     for net in (trainer.assembly.backbone, trainer.averages.modules["ema"]):
