@@ -124,7 +124,7 @@ def test_a_torn_checkpoint_is_passed_over_with_a_warning(folder, tear):
         assert integrity.newest(folder) == folder / f"{64:012d}"
     for number in (32, 64):
         tear(folder / f"{number:012d}")
-    with pytest.raises(Damaged, match="no checkpoint in .* is whole, delete it to start anew"):
+    with pytest.raises(Damaged, match=r"no checkpoint in .* is whole, delete it to start anew"):
         integrity.newest(folder)
 
 

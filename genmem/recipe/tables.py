@@ -112,7 +112,7 @@ class TrainTable:
     """Images between checkpoints; `evaluate.every` if absent."""
 
     keep: int = attrs.field(default=2, validator=positive)
-    """Newest checkpoints to keep."""
+    """Checkpoints to keep."""
 
     keep_every: Images | None = attrs.field(default=None, validator=positive)
     """The first checkpoint after each multiple of so many images stays for good."""
