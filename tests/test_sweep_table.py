@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from genmem.recipe import dump, loads
@@ -15,7 +16,7 @@ from genmem.scoring.table import Cell, Column, Row, ScoreTable
 from genmem.sweep.commands import evaluate_words, next_words, train_words
 from genmem.sweep.folders import Trained, asked_of
 from genmem.sweep.notes import level_text, notes
-from genmem.sweep.outcome import Outcome, comparable, outcome_of
+from genmem.sweep.outcome import Outcome, comparable, name_memory, outcome_of
 from genmem.sweep.plan import Plan, Run
 from genmem.sweep.planning import plan
 from genmem.sweep.plot import INSTALL, plot
@@ -175,6 +176,49 @@ def test_the_table_in_words(tmp_path: Path) -> None:
     assert "where some of the runs ran" in text
 
 
+MEMORY = {"encoder": {"name": "pca"}, "width": 16, "rank": 8, "pixel_energy": 0.8491}
+
+
+def remember(run: Run, held_out: float, decode: float) -> None:
+    """Turn what `fill` wrote into what a run with a memory leaves."""
+    file = run.folder / "scores.json"
+    record = json.loads(file.read_text())
+    (own,) = record["table"]["rows"]
+    for name, score, floor in (
+        ("samples, held-out rows", held_out, 0.5),
+        ("linear decode of the rows", decode, 0),
+    ):
+        cells = {"fd/pixels": attrs.asdict(Cell(score)), "labels": attrs.asdict(Cell(0.25))}
+        record["table"]["rows"].append(
+            {**own, "name": name, "cells": cells, "floor": {"fd/pixels": floor} if floor else {}}
+        )
+    file.write_text(json.dumps({**record, "memory": MEMORY}))
+
+
+def test_a_run_with_a_memory_has_three_rows_and_only_its_samples_are_compared(tmp_path: Path) -> None:
+    found = filled(tmp_path)
+    for number, run in enumerate(found.runs()[2:]):
+        remember(run, 5.0 + number, 7.0)
+    outcome = outcome_of(found)
+    named = "lr=0.2 [pca, width 16, rank 8, 84.9 % of pixel energy]"
+    rows = {cells[0]: cells for cells in lines(outcome, outcome.columns)}
+    assert list(rows) == ["lr=0.1", f"{named}, held-out rows", named, f"{named}, linear decode"]
+    assert rows[f"{named}, held-out rows"][1:6] == ["2", "5.500 ± 0.707", "25.0 % ± 0.0 %", "", ""]
+    assert rows[named][2] == "3.100 ± 0.141 (+2.000)" and rows[named][5] == "0.50 ± 0.00"
+    assert rows[f"{named}, linear decode"][1:6] == ["2", "7.000 ± 0.000", "25.0 % ± 0.0 %", "", ""]
+    assert [outcome.against(row) is None for row in outcome.rows] == [True, True, False, True]
+    text = markdown(outcome)
+    assert "Floor, the training pictures' own score: FD pixels 0.250." in text
+    assert "scored against the other; the floor there is FD pixels 0.500." in text
+    told = [(row["kind"], row["memory"]) for row in to_json(outcome)["rows"]]
+    assert told[1] == ("samples, held-out rows", "pca, width 16, rank 8, 84.9 % of pixel energy")
+
+
+def test_a_raw_bank_has_no_rank_in_its_name() -> None:
+    raw = {"encoder": "dino", "width": 768, "rank": None, "pixel_energy": 0.5}
+    assert name_memory(raw) == "dino, width 768, 50.0 % of pixel energy"
+
+
 def test_the_caption_says_when_the_baseline_is_undertrained(tmp_path: Path) -> None:
     found = planned(tmp_path, seeds=1)
     a, b = found.runs()
@@ -216,6 +260,15 @@ def test_methods_may_be_told_different_things_and_still_be_compared(tmp_path: Pa
     )
     assert not comparable(plain, protocol_of(recipe, samples=9))
     assert not comparable(plain, protocol_of(recipe, version=99))
+
+
+def test_a_memory_that_only_one_has_is_told_in_words(tmp_path: Path) -> None:
+    found = planned(tmp_path, seeds=1)
+    a, b = found.runs()
+    fill(a, 1.0, CURVE)
+    fill(b, 1.0, CURVE, memory={"identity": {"encoder": {"name": "pca"}}, "rows": 9, "drawn": "uniformly"})
+    (told,) = [note for note in notes(outcome_of(found)) if note.startswith("Protocol ")]
+    assert told.endswith(": a memory, not none.")
 
 
 def test_each_setting_is_compared_with_the_baseline_under_the_same(tmp_path: Path) -> None:

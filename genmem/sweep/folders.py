@@ -34,11 +34,15 @@ class Scores:
     run: Mapping[str, float]
     """Numbers of the run itself, its rate say; only beside the scores that training ends with."""
 
+    memory: Mapping[str, Any] | None = None
+    """Of the memory that conditions."""
+
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Scores:
         """From scores.json, or from what `genmem evaluate --out` wrote."""
         table = ScoreTable.from_json(record["table"])
-        return cls(record["images"], record["protocol"], table, record.get("run", {}))
+        told = record.get("run", {}), record.get("memory")
+        return cls(record["images"], record["protocol"], table, *told)
 
 
 class Trained:

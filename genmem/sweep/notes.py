@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from genmem.scoring.protocol import difference
+from genmem.scoring.table import SAMPLES
 from genmem.sweep.outcome import Outcome, Training
 from genmem.sweep.statistics import LEVEL, MARKS, late_share, mean_curve
 
@@ -70,9 +71,17 @@ def _about_marks(outcome: Outcome, baseline: Training) -> Iterator[str]:
 
 
 def _about_floors(outcome: Outcome) -> Iterator[str]:
-    for floor in [row.floor for row in outcome.rows if row.floor][:1]:
-        told = [f"{one.title} {one.text(floor[one.key])}" for one in outcome.columns if one.key in floor]
-        yield f"Floor, the training pictures' own score: {', '.join(told)}."
+    for floor in [row.floor for row in outcome.samples if row.floor][:1]:
+        yield f"Floor, the training pictures' own score: {_told(outcome, floor)}."
+    for row in [row for row in outcome.rows if row.kind != SAMPLES and row.floor][:1]:
+        yield (
+            "Held-out rows: made of one half of the held-out pictures, scored against the other; the floor "
+            f"there is {_told(outcome, row.floor)}. They are compared with nothing."
+        )
+
+
+def _told(outcome: Outcome, floor: Mapping[str, float]) -> str:
+    return ", ".join(f"{one.title} {one.text(floor[one.key])}" for one in outcome.columns if one.key in floor)
 
 
 def _about_lengths(outcome: Outcome, baseline: Training) -> Iterator[str]:
@@ -89,5 +98,16 @@ def _about_protocols(outcome: Outcome) -> Iterator[str]:
     (first, *others) = protocols or [""]
     for digest in others:
         apart = difference(protocols[first], protocols[digest])
-        told = "; ".join(f"{path} {there!r}, not {here!r}" for path, (here, there) in apart.items())
+        told = "; ".join(_apart(path, *sides) for path, sides in apart.items() if not _inside(path, apart))
         yield f"Protocol {digest} differs from {first}: {told}."
+
+
+def _inside(path: str, apart: Mapping[str, object]) -> bool:
+    """Whether it is part of a memory that one side has and the other has not."""
+    return "memory" in apart and path.startswith("memory.")
+
+
+def _apart(path: str, here: object, there: object) -> str:
+    if path == "memory":
+        return "no memory, not one" if there is None else "a memory, not none"
+    return f"{path} {there!r}, not {here!r}"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
 from genmem.scoring.protocol import Protocol, difference
-from genmem.scoring.table import SAMPLES, Column
+from genmem.scoring.table import DECODE, HELD_OUT, SAMPLES, Column
+from genmem.scoring.table import Row as ScoreRow
 from genmem.sweep.folders import Scores, Trained
 from genmem.sweep.plan import Plan
 from genmem.sweep.running import company_of
 from genmem.sweep.statistics import Curve, Spread, images_to, mean_curve
+
+KINDS: Mapping[str, str] = {HELD_OUT: "held-out rows", SAMPLES: "", DECODE: "linear decode"}
+"""{row of a run's own table: what it is called here}. Of a run with a memory all three are shown, and
+what is scored without the rows of training pictures comes first."""
 
 RATE = "images/s"
 
@@ -22,10 +28,16 @@ way of scoring."""
 
 @attrs.frozen
 class Row:
-    """One configuration under one setting and one protocol."""
+    """One kind of pictures of a configuration, under one setting and one protocol."""
 
     name: str
     setting: str
+    kind: str
+    """The row of the runs' own tables."""
+
+    memory: str
+    """What the rows that condition are; empty where there are none."""
+
     protocol: Protocol
     scores: Mapping[str, Spread]
     """{column: over the seeds that have it}."""
@@ -65,9 +77,19 @@ class Outcome:
     missing: tuple[str, ...]
     """Runs and scorings that are not there yet."""
 
+    @property
+    def samples(self) -> list[Row]:
+        """The rows that are the runs' own."""
+        return [row for row in self.rows if row.kind == SAMPLES]
+
     def against(self, row: Row) -> Row | None:
-        """The baseline's row that a row may be compared with; None for the baseline's own."""
-        found = [one for one in self.rows if one.name == self.baseline != row.name]
+        """The baseline's row that a row may be compared with; None for the baseline's own.
+
+        Samples alone are compared: held-out rows have half of the held-out pictures as reference.
+        """
+        found = [one for one in self.samples if one.name == self.baseline != row.name]
+        if row.kind != SAMPLES:
+            return None
         return next((one for one in found if comparable(one.protocol, row.protocol)), None)
 
     def mark(self) -> float | None:
@@ -114,23 +136,38 @@ def comparable(a: Protocol, b: Protocol) -> bool:
     return all(path.startswith(OWN_CONDITIONS) for path in difference(a, b))
 
 
-def _rows(name: str, setting: str, scored: Sequence[Scores]) -> list[Row]:
-    """One row; more where runs of one configuration were scored under different protocols."""
-    protocols = dict.fromkeys(_protocol(scores) for scores in scored)
-    return [
-        _row(name, setting, protocol, [scores for scores in scored if _protocol(scores) == protocol])
-        for protocol in protocols
-    ]
+def _rows(name: str, setting: str, scored: Sequence[Scores]) -> Iterator[Row]:
+    """One of each kind; more where runs of one configuration were scored under different protocols."""
+    for protocol in dict.fromkeys(_protocol(scores) for scores in scored):
+        found = [scores for scores in scored if _protocol(scores) == protocol]
+        there = [{row.name: row for row in scores.table.rows} for scores in found]
+        memory = name_memory(found[0].memory) if found[0].memory else ""
+        for kind in KINDS:
+            rows = [table[kind] for table in there if kind in table]
+            if len(rows) == len(found):
+                floor = rows[0].floor or (found[0].table.floor if kind == SAMPLES else {})
+                yield Row(name, setting, kind, memory, protocol, _spreads(rows), floor)
 
 
-def _row(name: str, setting: str, protocol: Protocol, scored: Sequence[Scores]) -> Row:
+def _spreads(rows: Sequence[ScoreRow]) -> dict[str, Spread]:
     values: dict[str, list[float]] = {}
-    for scores in scored:
-        for key, cell in scores.table[SAMPLES].cells.items():
+    for row in rows:
+        for key, cell in row.cells.items():
             if cell.value is not None:
                 values.setdefault(key, []).append(cell.value)
-    spreads = {key: Spread(tuple(found)) for key, found in values.items() if len(found) == len(scored)}
-    return Row(name, setting, protocol, spreads, scored[0].table.floor)
+    return {key: Spread(tuple(found)) for key, found in values.items() if len(found) == len(rows)}
+
+
+def name_memory(memory: Mapping[str, Any]) -> str:
+    """What stands beside a score with a memory: "pca, width 16, rank 8, 84.9 % of pixel energy"."""
+    encoder, rank, width = memory.get("encoder"), memory.get("rank"), memory.get("width")
+    parts = [
+        str(encoder.get("name")) if isinstance(encoder, Mapping) else str(encoder or ""),
+        f"width {width}" if width else "",
+        f"rank {rank}" if rank else "",
+        f"{100 * memory['pixel_energy']:.1f} % of pixel energy" if "pixel_energy" in memory else "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _protocol(scores: Scores) -> Protocol:

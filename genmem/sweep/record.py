@@ -23,6 +23,8 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
             {
                 "name": row.name,
                 "setting": row.setting,
+                "kind": row.kind,
+                "memory": row.memory,
                 "protocol": row.protocol.digest,
                 "scores": {key: _spread(spread) for key, spread in row.scores.items()},
             }

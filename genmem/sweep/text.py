@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from genmem.scoring.table import Better, Column
+from genmem.scoring.table import SAMPLES, Better, Column
 from genmem.sweep.notes import doubt_rates, notes
-from genmem.sweep.outcome import Outcome, Row, Training
+from genmem.sweep.outcome import KINDS, Outcome, Row, Training
 from genmem.sweep.statistics import Spread, differs
 
 ABSENT = "–"
@@ -29,15 +29,29 @@ def lines(outcome: Outcome, columns: Sequence[Column]) -> list[list[str]]:
     found = []
     for row in outcome.rows:
         training = outcome.trainings[row.name]
-        first = row.name not in seen  # what is the training's own stands once
-        seen.add(row.name)
+        first = row.kind == SAMPLES and row.name not in seen  # what is the training's own stands once
+        seen |= {row.name} if first else set()
         own = [_reach(outcome, training), _rate(outcome, training)] if first else ["", ""]
         count = max((len(spread.values) for spread in row.scores.values()), default=0)
         scores = [score_text(outcome, row, column) for column in columns]
         found.append(
-            [row.name, *([row.setting] if settings else []), str(count), *scores, *own, row.protocol.digest]
+            [
+                row_name(row),
+                *([row.setting] if settings else []),
+                str(count),
+                *scores,
+                *own,
+                row.protocol.digest,
+            ]
         )
     return found
+
+
+def row_name(row: Row) -> str:
+    """The configuration; of one with a memory, what its rows are, and which of its pictures these are."""
+    memory = f" [{row.memory}]" if row.memory else ""
+    kind = f", {KINDS[row.kind]}" if KINDS[row.kind] else ""
+    return f"{row.name}{memory}{kind}"
 
 
 def markdown(outcome: Outcome) -> str:
