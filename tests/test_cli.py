@@ -90,8 +90,13 @@ def test_show_prints_a_recipe_that_shows_the_same(tmp_path: Path) -> None:
 
 def test_list_and_copy(tmp_path: Path) -> None:
     described = json.loads(run("recipe", "list", "--json").output)
-    assert described["quickstart"]
-    assert [line.split()[0] for line in run("recipe", "list").output.splitlines()] == list(described)
+    assert described["quickstart"]["description"] and described["quickstart"]["parameters"] is None
+    names = [line.split()[0] for line in run("recipe", "list").output.splitlines()]
+    assert names == ["recipe", *described]
+    some = run("recipe", "list", "cifar10/").output.splitlines()[1:]
+    assert some and all(line.startswith("cifar10/") for line in some)
+    nothing = run("recipe", "list", "nowhere/")
+    assert nothing.exit_code == 2 and "no shipped recipe begins with 'nowhere/'" in nothing.output
     target = tmp_path / "mine.toml"
     assert run("recipe", "copy", "quickstart", str(target)).output == f"{target}\n"
     assert target.read_bytes() == Path(QUICKSTART).read_bytes()

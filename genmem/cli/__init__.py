@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, Entry] = {
     "sweep": Entry("genmem.cli.sweep", "Run a grid of recipes; one table and one plot."),
     "sample": Entry("genmem.cli.sample", "Make pictures from a run."),
     "evaluate": Entry("genmem.cli.evaluate", "Score a run."),
-    "profile": Entry("genmem.cli.profile", "Parameters, MACs and memory of a recipe."),
+    "profile": Entry("genmem.cli.profile", "Parameters, MACs, FLOPs and memory of a recipe."),
     "data": Entry("genmem.cli.data", "Prepare data sets, look at them, check them."),
     "checkpoint": Entry("genmem.cli.checkpoint", "Import and export weights."),
     "check": Entry("genmem.cli.check", "Find everything wrong with recipes, without running them."),

@@ -83,8 +83,14 @@ def _lay(document: Document, override: Override) -> Document:
         origins[override.path[:-1]] = origin
     over = attrs.evolve(document, raw=raw, origins=origins)
     kept = {key: document.raw[key] for key in OWN if key in document.raw}
+    if override.path[0] in METHOD:
+        kept.pop("published", None)
     laid = overlay(document, over)
     return attrs.evolve(laid, raw={**kept, **laid.raw})
+
+
+METHOD = ("backbone", "interpolant", "condition", "memory", "objective", "optimizer", "ema")
+"""Tables without which published numbers are those of another run; an override there takes them away."""
 
 
 def _misplaced(override: Override, raw: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from genmem.host import did_you_mean
 from genmem.recipe.errors import Origin, Path, Problem, RecipeError
 from genmem.recipe.shipped import find_shipped, list_shipped
 
-OWN = ("name", "description")
+OWN = ("name", "description", "published")
 """Keys that belong to one file: a recipe that extends it has its own."""
 
 KEY = r"""[ \t]*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')[ \t]*"""
@@ -135,19 +135,20 @@ def overlay(under: Document, over: Document) -> Document:
     own = dict(over.raw)
     if isinstance(own.get("plugins"), list) and isinstance(raw.get("plugins"), list):
         own["plugins"] = [*raw["plugins"], *own["plugins"]]
-    merged = _merge(raw, own, (), origins)
+    merged = merge(raw, own, (), origins)
     return attrs.evolve(over, raw=merged, origins={**origins, **over.origins})
 
 
-def _merge(
+def merge(
     under: dict[str, Any], over: Mapping[str, Any], path: Path, origins: dict[Path, Origin]
 ) -> dict[str, Any]:
+    """`over` laid over `under`, table by table; the origins of what is replaced are forgotten."""
     merged = dict(under)
     for key, value in over.items():
         old = under.get(key)
         place = (*path, key)
         if isinstance(value, dict) and isinstance(old, dict) and not _replaces(value, old):
-            merged[key] = _merge(old, value, place, origins)
+            merged[key] = merge(old, value, place, origins)
             continue
         for known in [known for known in origins if known[: len(place)] == place]:
             del origins[known]

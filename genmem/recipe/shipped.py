@@ -27,14 +27,6 @@ def find_shipped(name: str) -> Path | None:
     return list_shipped().get(name.removesuffix(".toml"))
 
 
-def describe_shipped() -> dict[str, str]:
-    """{name: its description}."""
-    import tomli
-
-    texts = {name: file.read_text(encoding="utf-8") for name, file in list_shipped().items()}
-    return {name: str(tomli.loads(text).get("description", "")) for name, text in texts.items()}
-
-
 def copy_shipped(name: str, dest: Path) -> Path:
     """Copy a shipped recipe to a file, or into a folder; returns where it is now.
 

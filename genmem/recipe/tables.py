@@ -23,6 +23,7 @@ from genmem.contracts import (
 from genmem.recipe.data_table import DataTable
 from genmem.recipe.limits import not_negative, plain_name, positive, share
 from genmem.recipe.optimizer_table import GroupTable, OptimizerTable
+from genmem.recipe.published_table import PublishedTable
 from genmem.recipe.seats import Images, Seat, seat, seats, tables
 from genmem.recipe.sweep_table import SweepTable
 
@@ -35,6 +36,7 @@ __all__ = [
     "Images",
     "ObjectiveTable",
     "OptimizerTable",
+    "PublishedTable",
     "Recipe",
     "Seat",
     "SweepTable",
@@ -196,3 +198,4 @@ class Recipe:
     evaluate: EvaluateTable
     notify: Mapping[str, Seat[NotifierConfig]] = seats("notifier")
     sweep: SweepTable | None = None
+    published: Mapping[str, PublishedTable] = tables(PublishedTable)

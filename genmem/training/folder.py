@@ -35,6 +35,7 @@ FREE = (
     "evaluate.",
     "notify.",
     "sweep.",
+    "published.",
     "description",
 )
 """Keys that may differ when a run goes on: they change none of its steps."""
