@@ -15,6 +15,8 @@ from genmem.cli.options import recipe_arguments
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/NAME if absent.")
 @click.option("--nproc", default=1, show_default=True, help="Processes on this machine.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Save and stop after so long.")
+@click.option("--dry-run", is_flag=True, help="Say what the run would need on 8, 64 and 512 processes.")
+@click.option("--images-per-s", type=click.FloatRange(0, min_open=True), help="Rate, for --dry-run.")
 def command(
     recipe: str,
     overrides: tuple[str, ...],
@@ -22,6 +24,8 @@ def command(
     out: Path | None,
     nproc: int,
     minutes: float | None,
+    dry_run: bool,
+    images_per_s: float | None,
 ) -> None:
     """Train a recipe: a file, or the name of a shipped one.
 
@@ -35,11 +39,19 @@ def command(
       genmem train quickstart --nproc 2
       genmem train my.toml --minutes 55          (for a queue that gives an hour)
       torchrun --nproc_per_node 8 -m -- genmem train my.toml
+      genmem train imagenet256/sit-xl2 --dry-run --images-per-s 2400
     """
     from genmem.recipe import load
 
+    if images_per_s is not None and not dry_run:
+        raise click.UsageError("--images-per-s is a rate to reckon with: it goes with --dry-run")
     # What is wrong with the recipe is told before torch is imported, which takes seconds.
-    load(recipe, overrides, plugins)
+    resolved = load(recipe, overrides, plugins)
+    if dry_run:
+        from genmem.profiling.session import foresee
+
+        foresee(resolved, nproc, images_per_s)
+        return
 
     from genmem.training.launch import spawn
     from genmem.training.session import run

@@ -10,15 +10,12 @@ from genmem.contracts.data import (
     Encoded,
     Encoder,
     EncoderConfig,
-    LatentSpec,
     OnDevice,
     Source,
     SourceConfig,
     Split,
     Stored,
     StoredSource,
-    Tokenizer,
-    TokenizerConfig,
     UnreadablePicture,
 )
 from genmem.contracts.facts import Facts
@@ -44,6 +41,7 @@ from genmem.contracts.objective import (
     TappedConfig,
 )
 from genmem.contracts.sampler import Evaluate, Guidance, GuidanceConfig, Output, Sampler, SamplerConfig
+from genmem.contracts.tokenizer import LatentSpec, Record, Tokenizer, TokenizerConfig
 
 __all__ = [
     "Ability",
@@ -85,6 +83,7 @@ __all__ = [
     "Output",
     "Prediction",
     "Reading",
+    "Record",
     "Regression",
     "RunStart",
     "Sampler",

@@ -1,4 +1,4 @@
-"""The seats at the edge: Source, Tokenizer, Encoder, and the batch they lead to.
+"""The seats at the edge: Source and Encoder, and the batch they lead to; a Tokenizer has a file of its own.
 
 Pictures are uint8 (B, H, W, C) NumPy arrays, C = 1 or 3.
 """
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import attrs
+
+from genmem.contracts.tokenizer import LatentSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,36 +150,6 @@ class Encoder(Protocol):
         """Take up a state."""
 
 
-class LatentSpec(NamedTuple):
-    """How x follows from what is stored: x = stored · scale + shift."""
-
-    tokenizer: str
-    shape: tuple[int, int, int]
-    dtype: str
-    scale: tuple[float, ...]
-    """One number, or one a channel."""
-
-    shift: tuple[float, ...]
-    moments: bool = False
-    """Stored: mean and deviation, from which a posterior is drawn."""
-
-    weights: str = ""
-    """Hash of the tokenizer's weights, where it has any."""
-
-
-class Tokenizer(Protocol):
-    """Pictures to samples and back."""
-
-    def spec(self, picture_shape: tuple[int, int, int]) -> LatentSpec:
-        """The form stored for pictures of (H, W, C)."""
-
-    def encode(self, pictures_BHWC: np.ndarray) -> np.ndarray:
-        """What is stored, (B, C, H, W), or (B, 2C, H, W) for moments."""
-
-    def decode(self, x: Tensor) -> np.ndarray:
-        """Pictures uint8 (B, H, W, C) from samples (B, C, H, W): clamped, rounded."""
-
-
 class DatasetFolder(Protocol):
     """A prepared data set, as a memory sees it."""
 
@@ -214,18 +186,6 @@ class SourceConfig(ABC):
     @abstractmethod
     def build(self) -> Source | StoredSource:
         """The source."""
-
-
-@attrs.frozen(kw_only=True)
-class TokenizerConfig(ABC):
-    """Settings of a tokenizer."""
-
-    shows_any: ClassVar[bool] = False
-    """It decodes samples of whatever tokenizer, if only roughly: specs are not compared."""
-
-    @abstractmethod
-    def build(self) -> Tokenizer:
-        """The tokenizer."""
 
 
 @attrs.frozen(kw_only=True)

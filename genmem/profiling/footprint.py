@@ -6,13 +6,13 @@ autograd keeps of one micro-batch, found with shapes alone; a device's allocator
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import attrs
-from torch import Tensor, nn
 
 from genmem.building import Shapes
 from genmem.profiling.blueprint import Blueprint, example
+from genmem.profiling.held import count_held, module_bytes
 from genmem.profiling.step import StepCost, measure, measure_step
 from genmem.profiling.working_set import measure_working_set
 from genmem.recipe.tables import Recipe
@@ -81,30 +81,15 @@ def measure_footprint(
 
 def _count_held(blueprint: Blueprint) -> tuple[dict[str, dict[str, int]], dict[str, tuple[int, int]]]:
     """Bytes that stay from step to step, and {memory: bytes on the device, bytes in all}."""
-    assembly, trained = blueprint.assembly, [p for p in blueprint.assembly.parameters() if p.requires_grad]
-    gradients = sum(p.nbytes for p in trained)
-    training = {"weights": _bytes_of(assembly), "gradients": gradients}
-    if blueprint.batching.world > 1:
-        training["reduction buckets"] = gradients  # DDP's own copies
-    training["optimizer"] = 2 * gradients + STEP_BYTES * len(trained)
-    training["ema"] = sum(map(_bytes_of, blueprint.averages.values()))
     memories = {
         name: (store.extent.device_bytes, store.extent.num_bytes)
         for name, store in blueprint.memories.items()
     }
-    return {"training": training, "inference": {"weights": _bytes_of(assembly.backbone)}}, memories
-
-
-STEP_BYTES = 4
-"""AdamW counts the steps of every tensor of parameters."""
-
-
-def _bytes_of(module: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in _tensors(module))
-
-
-def _tensors(module: nn.Module) -> Iterable[Tensor]:
-    return (*module.parameters(), *module.buffers())
+    training = count_held(blueprint, sharded=False)
+    return {
+        "training": training,
+        "inference": {"weights": module_bytes(blueprint.assembly.backbone)},
+    }, memories
 
 
 def _count_working_set(blueprint: Blueprint) -> tuple[int, int]:
@@ -113,4 +98,6 @@ def _count_working_set(blueprint: Blueprint) -> tuple[int, int]:
     name = recipe.condition.memory
     width = blueprint.memories[name].width if name else 0
     x, t, cond = example(recipe, blueprint.shapes, width, recipe.evaluate.batch)
-    return len(x), measure_working_set(lambda: backbone(x, t, cond), _tensors(backbone))
+    return len(x), measure_working_set(
+        lambda: backbone(x, t, cond), [*backbone.parameters(), *backbone.buffers()]
+    )

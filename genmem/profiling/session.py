@@ -9,11 +9,13 @@ from pathlib import Path
 from rich.console import Console
 
 from genmem.building import Builder, Shapes, expected_shapes, shapes_of
+from genmem.data.dataset import is_prepared, open_dataset
 from genmem.data.preparation import prepare
 from genmem.profiling.blueprint import example, network
 from genmem.profiling.costs import count_macs, count_parameters
 from genmem.profiling.difference import Difference
 from genmem.profiling.footprint import measure_footprint
+from genmem.profiling.forecast import RANKS, forecast
 from genmem.profiling.report import CostReport
 from genmem.profiling.reserved import reserve
 from genmem.profiling.step import measure_step
@@ -49,6 +51,20 @@ def profile(
         print(json.dumps(found.to_json(), indent=1))
     else:
         Console().print(found)
+
+
+def foresee(recipe: Recipe, nproc: int, images_per_s: float | None) -> None:
+    """Print what `genmem train --dry-run` says: for 8, 64 and 512 processes, and for `nproc` of several.
+
+    Raises:
+        ValueError: A recipe that does not say what its data hold, of data that are not there.
+    """
+    ranks = sorted({*RANKS, *([nproc] if nproc > 1 else [])})
+    ready = recipe.data.expect is None and is_prepared(recipe.data.path)
+    shapes = shapes_of(open_dataset(recipe.data)) if ready else expected_shapes(recipe)
+    with Console(stderr=True).status("working it out"):
+        found = forecast(recipe, shapes, ranks, images_per_s)
+    Console().print(found)
 
 
 def cost_of(

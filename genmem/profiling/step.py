@@ -79,10 +79,15 @@ def flops_per_image(recipe: Recipe, shapes: Shapes, world: int = 1) -> float | N
 
 
 def _count(blueprint: Blueprint) -> StepCost:
+    saved = count_activations(blueprint)
+    return StepCost(batch=blueprint.batching.micro, flops=_count_flops(blueprint), activation_bytes=saved)
+
+
+def count_activations(blueprint: Blueprint) -> int:
+    """Bytes that the forward of a micro-batch keeps for its backward."""
     known = [tensor for module in blueprint.modules() for tensor in (*module.parameters(), *module.buffers())]
     batch = blueprint.batch(blueprint.batching.micro)
-    saved = count_saved_bytes(lambda: _forward(blueprint, batch), known)
-    return StepCost(batch=blueprint.batching.micro, flops=_count_flops(blueprint), activation_bytes=saved)
+    return count_saved_bytes(lambda: _forward(blueprint, batch), known)
 
 
 def _count_flops(blueprint: Blueprint) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import attrs
 
 from genmem import hookimpl
-from genmem.contracts import Tokenizer, TokenizerConfig
+from genmem.contracts import Record, Tokenizer, TokenizerConfig
 
 
 def _at_least_one(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
@@ -33,6 +33,11 @@ class AutoencoderConfig(TokenizerConfig):
 
     batch: int = attrs.field(default=16, eq=False, validator=_at_least_one)
     """Pictures that go through the network at once."""
+
+    def record(self, shape: tuple[int, int, int]) -> Record:
+        """Mean and deviation of every channel, or the latent alone."""
+        channels, *sides = shape
+        return Record((2 * channels if getattr(self, "moments", False) else channels, *sides), "float32")
 
 
 @attrs.frozen(kw_only=True)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import attrs
 
 from genmem import hookimpl
-from genmem.contracts import Encoder, EncoderConfig, Tokenizer, TokenizerConfig
+from genmem.contracts import Encoder, EncoderConfig, Record, Tokenizer, TokenizerConfig
 
 
 def _at_least_one(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
@@ -20,6 +20,10 @@ def _at_least_one(instance: object, attribute: attrs.Attribute[int], value: int)
 @attrs.frozen(kw_only=True)
 class PixelTokenizerConfig(TokenizerConfig):
     """Samples are the pixels themselves, between -1 and 1."""
+
+    def record(self, shape: tuple[int, int, int]) -> Record:
+        """One byte a pixel and channel."""
+        return Record(shape, "uint8")
 
     def build(self) -> Tokenizer:
         """The tokenizer."""

@@ -53,10 +53,12 @@ class QueueConfig(MemoryConfig):
         return world > 1 and (large if self.shard == "auto" else self.shard)
 
     def extent(self, facts: Facts, world: int = 1) -> Extent:
-        """Rows with their tags; a process holds all of them, or its share."""
-        size = self.rows * (self.width * ROW_BYTES[self.dtype] + TAG_BYTES)
-        own = size // world if self.shared(world) else size
-        return Extent(self.width, min(self.rows, self.max_age or self.rows), size, own)
+        """Rows with their tags; a process holds all of them or its share, the first one the most, and one
+        place more that takes what is not kept."""
+        row = self.width * ROW_BYTES[self.dtype] + TAG_BYTES
+        own = -(-self.rows // world) if self.shared(world) else self.rows
+        num_rows = min(self.rows, self.max_age or self.rows)
+        return Extent(self.width, num_rows, self.rows * row, (own + 1) * row)
 
     def build(self, facts: Facts) -> Queue:
         """An empty queue."""

@@ -1,0 +1,89 @@
+"""A forecast as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from genmem.profiling.forecast import Forecast, Share
+from genmem.profiling.report import format_bytes, format_count
+
+
+def show(forecast: Forecast) -> Group:
+    """The plan, memory of one process by part, and what it reads and takes."""
+    return Group(*(Text(line) for line in _plan(forecast)), _table(forecast), *map(Text, _notes(forecast)))
+
+
+def _plan(forecast: Forecast) -> Iterator[str]:
+    yield f"{forecast.name}: {forecast.images:,} images in {forecast.steps:,} steps of {forecast.batch:,}"
+    if forecast.flops_per_image is None:
+        yield "FLOPs of training not known: a component looks at values"
+    else:
+        whole = forecast.flops_per_image * forecast.images
+        yield f"{format_count(forecast.flops_per_image)}FLOPs an image, {whole:.2e} FLOPs in all"
+
+
+def _table(forecast: Forecast) -> Table:
+    table = Table()
+    table.add_column("one of")
+    for share in forecast.shares:
+        table.add_column(f"{share.batching.world}{'*' if share.note else ''}\nDDP", justify="right")
+        table.add_column("\nFSDP", justify="right")
+
+    def add(name: str, cell: Callable[[Share], tuple[str, str]]) -> None:
+        table.add_row(Text(name), *(text for share in forecast.shares for text in cell(share)))
+
+    add("images a step", lambda share: (f"{share.batching.local}", ""))
+    add("forwards × images", lambda share: (f"{share.batching.accumulation} × {share.batching.micro}", ""))
+    table.add_section()
+    parts = dict.fromkeys(part for share in forecast.shares for part in (*share.ddp, *share.fsdp))
+    for part in parts:
+        add(part, lambda share, part=part: (_cell(share.ddp.get(part)), _cell(share.fsdp.get(part))))  # type: ignore[misc]
+    table.add_section()
+    add("all", lambda share: (_cell(sum(share.ddp.values())), _cell(sum(share.fsdp.values()))))
+    return table
+
+
+def _cell(size: int | None) -> str:
+    return "-" if size is None else format_bytes(size)
+
+
+def _notes(forecast: Forecast) -> Iterator[str]:
+    for share in forecast.shares:
+        if share.note:
+            yield f"* {share.batching.world} processes: {share.note}"
+    yield from _reading(forecast)
+    if forecast.images_per_s is None:
+        yield "how long it takes: --images-per-s N, of all processes together"
+    else:
+        seconds = forecast.images / forecast.images_per_s
+        yield f"at {forecast.images_per_s:,.0f} images/s: {duration(seconds)}"
+
+
+def _reading(forecast: Forecast) -> Iterator[str]:
+    read = forecast.record_bytes
+    if not read:
+        yield "bytes read: only the tokenizer, built, knows how a sample is stored"
+        return
+    each = sum(read.values())
+    parts = " + ".join(f"{name} {size:,}" for name, size in read.items())
+    yield f"read of a sample: {each:,} bytes ({parts})"
+    if forecast.images_per_s is not None:
+        whole = each * forecast.images_per_s
+        worlds = [share.batching.world for share in forecast.shares]
+        per = ", ".join(f"{format_bytes(whole / world)}/s by one of {world}" for world in worlds)
+        yield f"read at {forecast.images_per_s:,.0f} images/s: {format_bytes(whole)}/s in all, {per}"
+
+
+def duration(seconds: float) -> str:
+    """Days, hours and minutes; seconds where it is less than a minute."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
+    return " ".join(
+        f"{count} {unit}" for count, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if count
+    )
