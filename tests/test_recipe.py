@@ -183,6 +183,16 @@ def test_lines_are_those_of_the_file() -> None:
     }
 
 
+def test_a_number_by_name_can_be_taken_away() -> None:
+    tables = """
+[data.expect]
+sample_shape = [1, 8, 8]
+features = { pca = 16, other = "none" }
+"""
+    recipe = loads(f'extends = "{RECIPES / "quickstart.toml"}"\n{tables}', "less")
+    assert recipe.data.expect is not None and recipe.data.expect.features == {"pca": 16}
+
+
 def test_every_shipped_recipe_is_right() -> None:
     files = sorted(RECIPES.rglob("*.toml"))
     assert files

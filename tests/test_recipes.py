@@ -5,16 +5,25 @@ from __future__ import annotations
 import pytest
 import torch
 from running import ROOT, trainer_of
+from torch.utils.flop_counter import FlopCounterMode
 
 from genmem.building import Builder, expected_shapes, shapes_of
+from genmem.contracts import Conditioning, Count
 from genmem.data.preparation import prepare
+from genmem.host import load_catalog
+from genmem.profiling.reserved import reserve
 from genmem.recipe import load
+from genmem.recipe.overview import overview
+from genmem.recipe.published_table import COUNTS
 from genmem.sampling.generator import generator_of
+from genmem.training.batching import plan
 
-RECIPES = sorted((ROOT / "recipes").rglob("*.toml"))
-EXPECTED = [path for path in RECIPES if load(path).data.expect is not None]
-HERE = [path for path in RECIPES if path not in EXPECTED]
-AWAY = [path for path in EXPECTED if "bank" not in load(path).memory]  # a bank is made of the data
+CATALOG = load_catalog()
+LOADED = {path: load(path, catalog=CATALOG) for path in sorted((ROOT / "recipes").rglob("*.toml"))}
+AWAY = [path for path, recipe in LOADED.items() if recipe.data.expect is not None]
+HERE = [path for path in LOADED if path not in AWAY]
+ENTRIES = overview(CATALOG)
+NETWORKS: dict[str, Count] = {}
 
 
 def name_of(path):
@@ -54,15 +63,63 @@ def test_it_is_built_and_takes_a_step(path, data):
     assert x.shape == (2, *shapes.sample_shape) and bool(x.isfinite().all())
 
 
+def built(backbone, facts) -> Count:
+    """Parameters and MACs of the network itself: built on meta, where nothing is allocated, and run.
+
+    Once, for all recipes whose networks are built of the same.
+    """
+    parts = (facts.sample_shape, facts.output_channels, facts.num_classes, facts.condition_width)
+    key = repr((backbone, *parts))
+    if key not in NETWORKS:
+        NETWORKS[key] = counted(backbone.config, facts)
+    return NETWORKS[key]
+
+
+def counted(config, facts) -> Count:
+    with torch.device("meta"):
+        network = config.build(facts)
+        label_B = torch.zeros(1, dtype=torch.int64) if facts.num_classes else None
+        memory = torch.empty(1, 1, facts.condition_width) if facts.condition_width else None
+        with FlopCounterMode(display=False) as counter:
+            network(torch.empty(1, *facts.sample_shape), torch.zeros(1), Conditioning(label_B, memory))
+    return Count(sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops() // 2)
+
+
 @pytest.mark.parametrize("path", AWAY, ids=name_of)
 def test_it_is_built_in_full_size_without_its_data(path):
-    """Backbone and objectives on the meta device: nothing is allocated, every shape is checked."""
-    recipe = load(path)
+    """Every shape is checked; parameters and MACs are what `genmem recipe list` and others' papers say."""
+    recipe = LOADED[path]
     builder = Builder(recipe, expected_shapes(recipe))
-    memories = builder.memories(torch.device("cpu"))
+    facts = builder.facts(reserve(builder))
     with torch.device("meta"):
-        assembly = builder.assembly(memories, torch.device("meta"))
-    assert all(parameter.is_meta for parameter in assembly.backbone.parameters())
-    assert set(assembly.objective) == set(recipe.objective)
-    size = sum(parameter.numel() for parameter in assembly.backbone.parameters())
-    assert size > 10**6
+        for table in recipe.objective.values():
+            table.objective.config.build(facts)
+    plan(recipe, 1)
+    count = built(recipe.backbone, facts)
+    assert ENTRIES[name_of(path).removesuffix(".toml")].count == count
+    for one in recipe.published.values():
+        if one.metric in COUNTS:
+            assert getattr(count, one.metric) == pytest.approx(one.value, rel=0.01), one.source
+
+
+def test_published_sizes_stand_in_the_recipes_that_others_extend():
+    for name in ("sit-{}2", "dit-{}2"):
+        for size in ("s", "b", "l", "xl"):
+            recipe = LOADED[ROOT / "recipes/imagenet256" / f"{name.format(size)}.toml"]
+            assert {one.metric for one in recipe.published.values()} >= {*COUNTS, "fid"}
+
+
+def test_borrowed_scores_follow_from_what_stands_beside_them():
+    """A score is of the length its recipe trains, and a guided one of a recipe that guides."""
+    scores = [
+        (path, recipe, one)
+        for path, recipe in LOADED.items()
+        for one in recipe.published.values()
+        if one.metric not in COUNTS
+    ]
+    assert len(scores) > 100
+    for path, recipe, one in scores:
+        assert one.images == pytest.approx(recipe.train.images, rel=0.01), path
+        guided = recipe.guidance is not None or recipe.interpolant.use == "meanflow"
+        assert guided or one.guidance == "none", path
+        assert recipe.guidance is None or one.guidance != "none", path

@@ -44,8 +44,13 @@ def value_schema(of: Any) -> Schema:
     if origin in (tuple, list, Sequence):
         return {"type": "array", "items": value_schema(arguments[0]) if arguments else True}
     if origin in (dict, Mapping):
-        return {"type": "object", "additionalProperties": value_schema(arguments[1]) if arguments else True}
+        return {"type": "object", "additionalProperties": _entry_schema(arguments[1]) if arguments else True}
     return {}
+
+
+def _entry_schema(of: Any) -> Schema:
+    """Of one entry of a mapping; a number may be taken away."""
+    return {"anyOf": [value_schema(of), GONE]} if of in (int, float) else value_schema(of)
 
 
 def default_schema(default: Any) -> Schema:

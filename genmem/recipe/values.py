@@ -136,7 +136,10 @@ def _read_list(value: Any, of: Any, converter: cattrs.Converter) -> list[Any]:
 def _read_mapping(value: Any, of: Any, converter: cattrs.Converter) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _unfit(value, of)
-    types = (typing.get_args(of)[1:] or (Any,)) * len(value)
+    (each,) = typing.get_args(of)[1:] or (Any,)
+    if each in (int, float):  # "none" takes away what a recipe below has set
+        value = {key: item for key, item in value.items() if item != "none"}
+    types = (each,) * len(value)
     return dict(zip(value, _read_each(value.items(), types, converter), strict=True))
 
 
