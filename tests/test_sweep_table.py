@@ -10,19 +10,8 @@ from typing import Any
 import attrs
 import pytest
 
-from genmem.recipe import dump, loads
-from genmem.scoring.protocol import Protocol
-from genmem.scoring.table import Cell, Column, Row, ScoreTable
-from genmem.sweep.commands import evaluate_words, next_words, train_words
-from genmem.sweep.folders import Trained, asked_of
-from genmem.sweep.notes import level_text, notes
-from genmem.sweep.outcome import Outcome, comparable, name_memory, outcome_of
-from genmem.sweep.plan import Plan, Run
-from genmem.sweep.planning import plan
-from genmem.sweep.plot import INSTALL, plot
-from genmem.sweep.record import to_json
-from genmem.sweep.session import refuse_strangers
-from genmem.sweep.statistics import (
+from genmem.comparing.protocols import comparable, name_memory
+from genmem.comparing.statistics import (
     Spread,
     differs,
     images_to,
@@ -31,6 +20,18 @@ from genmem.sweep.statistics import (
     score_at,
     standard_error,
 )
+from genmem.recipe import dump, loads
+from genmem.scoring.protocol import Protocol
+from genmem.scoring.table import Cell, Column, Row, ScoreTable
+from genmem.sweep.commands import evaluate_words, next_words, train_words
+from genmem.sweep.folders import Trained, asked_of
+from genmem.sweep.notes import level_text, notes
+from genmem.sweep.outcome import Outcome, outcome_of
+from genmem.sweep.plan import Plan, Run
+from genmem.sweep.planning import plan
+from genmem.sweep.plot import INSTALL, plot
+from genmem.sweep.record import to_json
+from genmem.sweep.session import refuse_strangers
 from genmem.sweep.text import header, lines, markdown
 
 CURVE = [(100, 8.0), (200, 4.0), (400, 1.0), (800, 0.5)]

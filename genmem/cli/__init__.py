@@ -25,6 +25,9 @@ COMMANDS: Mapping[str, Entry] = {
     "sweep": Entry("genmem.cli.sweep", "Run a grid of recipes; one table and one plot."),
     "sample": Entry("genmem.cli.sample", "Make pictures from a run."),
     "evaluate": Entry("genmem.cli.evaluate", "Score a run."),
+    "compare": Entry(
+        "genmem.cli.compare", "Put runs side by side: scores, spread, cost; a table and a page."
+    ),
     "profile": Entry("genmem.cli.profile", "Parameters, MACs, FLOPs and memory of a recipe."),
     "data": Entry("genmem.cli.data", "Prepare data sets, look at them, check them."),
     "checkpoint": Entry("genmem.cli.checkpoint", "Import and export weights."),

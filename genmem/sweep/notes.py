@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from genmem.comparing.statistics import LEVEL, MARKS, late_share, mean_curve
 from genmem.scoring.protocol import difference
 from genmem.scoring.table import SAMPLES
 from genmem.sweep.outcome import Outcome, Training
-from genmem.sweep.statistics import LEVEL, MARKS, late_share, mean_curve
 
 
 def notes(outcome: Outcome) -> Iterator[str]:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import attrs
 
-from genmem.scoring.protocol import Protocol, difference
+from genmem.comparing.protocols import comparable, name_memory
+from genmem.comparing.statistics import Curve, Spread, images_to, mean_curve
+from genmem.scoring.protocol import Protocol
 from genmem.scoring.table import DECODE, HELD_OUT, SAMPLES, Column
 from genmem.scoring.table import Row as ScoreRow
 from genmem.sweep.folders import Scores, Trained
 from genmem.sweep.plan import Plan
 from genmem.sweep.running import company_of
-from genmem.sweep.statistics import Curve, Spread, images_to, mean_curve
 
 KINDS: Mapping[str, str] = {HELD_OUT: "held-out rows", SAMPLES: "", DECODE: "linear decode"}
 """{row of a run's own table: what it is called here}. Of a run with a memory all three are shown, and
 what is scored without the rows of training pictures comes first."""
 
 RATE = "images/s"
-
-OWN_CONDITIONS = ("conditions.", "memory")
-"""What two methods may be told differently and still be compared: the protocol's other parts are the
-way of scoring."""
 
 
 @attrs.frozen
@@ -131,11 +127,6 @@ def outcome_of(plan: Plan) -> Outcome:
     return Outcome(plan.name, plan.baseline, plan.score, shown, trainings, tuple(rows), tuple(missing))
 
 
-def comparable(a: Protocol, b: Protocol) -> bool:
-    """Whether two protocols score in the same way, whatever the methods are told."""
-    return all(path.startswith(OWN_CONDITIONS) for path in difference(a, b))
-
-
 def _rows(name: str, setting: str, scored: Sequence[Scores]) -> Iterator[Row]:
     """One of each kind; more where runs of one configuration were scored under different protocols."""
     for protocol in dict.fromkeys(_protocol(scores) for scores in scored):
@@ -156,18 +147,6 @@ def _spreads(rows: Sequence[ScoreRow]) -> dict[str, Spread]:
             if cell.value is not None:
                 values.setdefault(key, []).append(cell.value)
     return {key: Spread(tuple(found)) for key, found in values.items() if len(found) == len(rows)}
-
-
-def name_memory(memory: Mapping[str, Any]) -> str:
-    """What stands beside a score with a memory: "pca, width 16, rank 8, 84.9 % of pixel energy"."""
-    encoder, rank, width = memory.get("encoder"), memory.get("rank"), memory.get("width")
-    parts = [
-        str(encoder.get("name")) if isinstance(encoder, Mapping) else str(encoder or ""),
-        f"width {width}" if width else "",
-        f"rank {rank}" if rank else "",
-        f"{100 * memory['pixel_energy']:.1f} % of pixel energy" if "pixel_energy" in memory else "",
-    ]
-    return ", ".join(part for part in parts if part)
 
 
 def _protocol(scores: Scores) -> Protocol:

@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any
 
+from genmem.comparing.statistics import mean_curve
 from genmem.sweep.outcome import Outcome, Training
-from genmem.sweep.statistics import mean_curve
 
 INSTALL = "no plot: matplotlib is not installed; `pip install 'genmem[report]'` brings it"
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import attrs
 
+from genmem.comparing.statistics import Spread
 from genmem.sweep.notes import notes
 from genmem.sweep.outcome import Outcome
-from genmem.sweep.statistics import Spread
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:

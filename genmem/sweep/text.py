@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from genmem.comparing.statistics import Spread, differs
 from genmem.scoring.table import SAMPLES, Better, Column
 from genmem.sweep.notes import doubt_rates, notes
 from genmem.sweep.outcome import KINDS, Outcome, Row, Training
-from genmem.sweep.statistics import Spread, differs
 
 ABSENT = "–"
 ARROWS: dict[Better, str] = {"lower": " ↓", "higher": " ↑", "neither": ""}
