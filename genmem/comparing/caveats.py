@@ -32,7 +32,7 @@ def _memory(task: Task) -> Iterator[str]:
     told = "; ".join(f"{one.group.name}: {name_memory(one.group.memory or {})}" for one in task.entries)
     yield (
         "This is another task than being told a label or nothing: rows are features of real pictures. "
-        f"Rows carry {told}."
+        f"The rows: {told}."
     )
     if all(one.row == HELD_OUT for one in task.entries):
         yield "It is ranked on rows of held-out pictures, which the bank never had."

@@ -11,7 +11,7 @@ from genmem.building import Shapes
 from genmem.comparing.groups import Group
 from genmem.profiling.session import cost_of
 from genmem.recipe import load
-from genmem.training import checkpoints
+from genmem.training import integrity
 
 
 @attrs.frozen(kw_only=True)
@@ -53,8 +53,8 @@ def costs_of(group: Group, plugins: tuple[Path, ...]) -> Costs:
 def _count(group: Group, plugins: tuple[Path, ...]) -> Costs:
     folder = group.first.folder
     recipe = load(folder.recipe, plugins=plugins, run_plugins=False)
-    found = checkpoints.numbered(folder.checkpoints)
-    recorded = checkpoints.load_state(found[-1]).get("shapes") if found else None
+    found = integrity.numbered(folder.checkpoints)
+    recorded = integrity.load_state(found[-1]).get("shapes") if found else None
     if recorded is None:
         raise ValueError("it has no checkpoint that records the shapes of its data")
     report = cost_of(recipe, shapes=Shapes.of_json(recorded))

@@ -46,8 +46,7 @@ def score_charts(comparison: Comparison) -> Iterator[Chart]:
         rows = [_dots(comparison, entry, column) for entry in there]
         better = f"{column.better} is better"
         said = f"{column.title}, {better}: " + "; ".join(f"{row.name} {row.said}" for row in rows)
-        floors = {entry.floor[column.key] for entry in there if column.key in entry.floor}
-        floor = floors.pop() if len(floors) == 1 else None
+        floor = there[0].floor.get(column.key)
         yield Chart(svg=dots(rows, _short(column), said, floor), caption=f"{column.title} ({better})")
 
 

@@ -209,6 +209,10 @@ class MemoryStore(ABC):
         """What a score must say of it beside that (JSON); "data": the fingerprint of its rows' set."""
         return {}
 
+    def spectrum(self) -> tuple[float, ...]:
+        """Singular values of its rows about their mean, largest first; empty where it has none to tell."""
+        return ()
+
     def num_bytes(self) -> int:
         """Bytes the rows occupy."""
         return 0

@@ -136,7 +136,7 @@ def _facts(store: MemoryStore | None, reading: RowReading | None) -> dict[str, A
     if store is None or reading is None:
         return None
     found = {"rows": store.num_rows, "width": store.width, "pixel_energy": reading.energy}
-    return found | store.fingerprint() | store.describe()
+    return found | store.fingerprint() | store.describe() | {"spectrum": list(store.spectrum())}
 
 
 class _HeldOutRows(NamedTuple):

@@ -29,6 +29,18 @@ def kept_by_rank(folder: Path, card: Card) -> dict[int, float]:
     return {rank: float(shares_E[rank - 1]) for rank in ranks}
 
 
+def known_spectrum(folder: Path, card: Card) -> tuple[float, ...]:
+    """Singular values of M - μ, largest first, up to the first that nobody knows; none of a raw bank.
+
+    Raises:
+        ValueError: A damaged basis.
+    """
+    if card.rank is None:
+        return ()
+    spectrum_E = read_spectrum(folder, card)
+    return tuple(spectrum_E[np.isfinite(spectrum_E)].tolist())
+
+
 def draw_spectrum(folder: Path, card: Card) -> Path:
     """Draw singular values, and the energy that is lost at each rank, into the bank's folder.
 

@@ -25,6 +25,7 @@ from genmem_bank.drawing import Classes, draw_by_noise
 from genmem_bank.frame import Frame, frame_of
 from genmem_bank.masking import Masking, mask_rows
 from genmem_bank.rows import NONE, StoredRows
+from genmem_bank.spectrum import known_spectrum
 
 if TYPE_CHECKING:
     from genmem.contracts import Batch
@@ -199,15 +200,14 @@ class SvdBank(MemoryStore):
     def describe(self) -> dict[str, Any]:
         """Rows built and added with their hash, where they come from, how they are drawn."""
         card = self.card
-        return {
-            "built_rows": card.rows - card.added_rows,
-            "added_rows": card.added_rows,
-            "rows_hash": card.rows_hash,
-            "data": card.provenance.get("fingerprint"),
-            "source": card.provenance,
-            "drawn": self.config.draw,
-            "normalised": self.config.normalise,
-        }
+        rows = {"built_rows": card.rows - card.added_rows, "added_rows": card.added_rows}
+        source = {"data": card.provenance.get("fingerprint"), "source": card.provenance}
+        drawn = {"drawn": self.config.draw, "normalised": self.config.normalise}
+        return rows | {"rows_hash": card.rows_hash} | source | drawn
+
+    def spectrum(self) -> tuple[float, ...]:
+        """Singular values of M - μ, as many as are known; none of a raw bank."""
+        return known_spectrum(Path(self.config.path), self.card)
 
     def num_bytes(self) -> int:
         """Rows as they are stored, and the basis."""
