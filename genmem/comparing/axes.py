@@ -69,7 +69,7 @@ def _decades(low: float, high: float) -> list[float]:
 
 
 def _steps(low: float, high: float) -> list[float]:
-    rough = (high - low) / (MOST - 2)
+    rough = (high - low) / (MOST - 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= rough * 0.999)
     first = math.ceil(low / step)
