@@ -16,12 +16,16 @@ def figure_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a click command the parameter `figure`: what is asked for, or None where nothing is."""
 
     @wraps(function)
-    def folded(*, rows: str | None, memory: tuple[Path, ...], interpolate: Any, **rest: Any) -> None:
-        how = {name: rest.pop(name) for name in ("noises", "steps", "spherical")}
-        asked = [rows is not None, bool(memory), interpolate is not None]
+    def folded(
+        *, rows: str | None, memory: tuple[Path, ...], text: tuple[str, ...], interpolate: Any, **rest: Any
+    ) -> None:
+        how = {name: rest.pop(name) for name in ("noises", "steps", "spherical", "map")}
+        asked = [rows is not None, bool(memory), bool(text), interpolate is not None]
         if asked.count(True) > 1:
-            raise click.UsageError("say one of --rows, --memory and --interpolate")
-        figure = {"rows": _numbers(rows), "pictures": memory, "ends": interpolate, **how}
+            raise click.UsageError("say one of --rows, --memory, --text and --interpolate")
+        if how["map"] is not None and not any(asked[1:]):
+            raise click.UsageError("--map NAME goes with --memory, --text or --interpolate")
+        figure = {"rows": _numbers(rows), "pictures": memory, "texts": text, "ends": interpolate, **how}
         function(figure=figure if any(asked) else None, **rest)
 
     for option in reversed(_OPTIONS):
@@ -34,7 +38,13 @@ _OPTIONS = (
     click.option(
         "--memory", multiple=True, type=_PICTURE, help="Figure: a picture as a row. May be repeated."
     ),
-    click.option("--interpolate", nargs=2, metavar="A B", help="Figure: between rows or pictures A and B."),
+    click.option("--text", multiple=True, help="Figure: a text as a row, by a map. May be repeated."),
+    click.option(
+        "--map", help="The memory's map, by name: for --text where it has several, or for a --memory picture."
+    ),
+    click.option(
+        "--interpolate", nargs=2, metavar="A B", help="Figure: between A and B: rows, pictures, text:WORDS."
+    ),
     click.option(
         "--steps", default=9, show_default=True, type=click.IntRange(1), help="Rows between A and B."
     ),

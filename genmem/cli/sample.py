@@ -52,8 +52,8 @@ def command(
     Pictures that are there already are left alone: after a kill, the same command goes on. Under
     torchrun, leave --nproc out; the -- keeps torchrun from taking --num for an option of its own.
 
-    With --rows, --memory or --interpolate it draws one figure instead, of rows of the memory that conditions:
-    what each was made of, samples from several noises, the training pictures nearest to it.
+    With --rows, --memory, --text or --interpolate it draws one figure instead, of rows of the memory that
+    conditions: what each was made of, samples from several noises, the training pictures nearest to it.
 
     \b
     Examples:
@@ -62,6 +62,7 @@ def command(
       genmem sample runs/quickstart --memory.bank.draw=class-balanced
       genmem sample runs/quickstart --rows 3,17 --noises 6
       genmem sample runs/quickstart --memory novel.png
+      genmem sample runs/quickstart --text three --text eight
       genmem sample runs/quickstart --interpolate 3 novel.png --steps 9
       torchrun --nproc_per_node 8 -m -- genmem sample runs/mine --num 50000 --labels balanced
     """

@@ -111,8 +111,12 @@ class StoredSource(Collection, Protocol):
         """
 
 
+Reads = Literal["pictures", "text"]
+"""What an encoder makes features of: uint8 pictures (B, H, W, C), or texts, (B,) of NumPy's str type."""
+
+
 class Encoded(NamedTuple):
-    """Features of B pictures."""
+    """Features of B pictures, or of B texts."""
 
     pooled_BD: np.ndarray
     tokens_BLD: np.ndarray | None = None
@@ -127,20 +131,20 @@ class OnDevice(Protocol):
 
 
 class Encoder(Protocol):
-    """Pictures to features. The same kind serves banks, alignment and scores."""
+    """Pictures or text to features. The same kind serves banks, alignment, maps and scores."""
 
     @property
     def width(self) -> int:
         """D of the pooled feature."""
 
-    def encode(self, pictures_BHWC: np.ndarray) -> Encoded:
-        """Features in float32.
+    def encode(self, given: np.ndarray, /) -> Encoded:
+        """Features in float32, of pictures or of texts as its settings say (`EncoderConfig.reads`).
 
         Raises:
             ValueError: Another dtype or size than it works on.
         """
 
-    def fit(self, pictures_BHWC: np.ndarray) -> None:
+    def fit(self, given: np.ndarray, /) -> None:
         """Learn from the training pictures, where it learns; else nothing."""
 
     def state(self) -> dict[str, np.ndarray]:
@@ -191,6 +195,10 @@ class SourceConfig(ABC):
 @attrs.frozen(kw_only=True)
 class EncoderConfig(ABC):
     """Settings of an encoder."""
+
+    reads: ClassVar[Reads] = "pictures"
+    """What it makes features of. One of text sits in no table of a recipe, since sets hold pictures;
+    commands name it."""
 
     learns: ClassVar[bool] = True
     """Whether `fit` learns from pictures. If not it is never called, its state is the weights that

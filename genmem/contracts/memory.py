@@ -2,7 +2,8 @@
 
 A store declares abilities; `genmem check` compares them with what a recipe asks of it:
 
-condition   `fetch`, `read`, `choose`, `codes`, `code`, `decode`, `mix`: rows that condition a network
+condition   `fetch`, `read`, `choose`, `codes`, `code`, `decode`, `mix`: rows that condition a network;
+            `maps`, `translate`: rows of other encoders' pictures and of text, where maps were made
 attend      `attend`: log-sum-exp over all rows, differentiable in the query
 nearest     `nearest`: the closest rows
 write       `stage`, `commit`: rows that training adds
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from genmem.contracts.data import Batch
+    from genmem.contracts.data import Batch, Reads
     from genmem.draws import Draws
 
 Ability = Literal["condition", "attend", "nearest", "write", "labels", "times"]
@@ -136,6 +137,18 @@ class MemoryStore(ABC):
 
     def mix(self, first: Tensor, second: Tensor, share_B: Tensor, spherical: bool = False) -> Tensor:
         """Stored forms between: share · first + (1 - share) · second (eq. 11), or shares of the angle."""
+        raise self._unable("condition")
+
+    def maps(self) -> Mapping[str, Reads]:
+        """{name: what it reads}: the maps to rows that are kept with the store, oldest first."""
+        return {}
+
+    def translate(self, name: str, given: np.ndarray) -> Tensor:
+        """(B, …): the stored form of pictures (B, H, W, C) or texts (B,), through the map of this name.
+
+        Raises:
+            ValueError: No such map; or what its encoder refuses.
+        """
         raise self._unable("condition")
 
     def samples_of(self, number_B: Tensor) -> Tensor:

@@ -143,6 +143,18 @@ def check_features(draft: Draft) -> Iterator[Fault]:
                 yield Fault(asker.place, message + _near(encoder, stored))
 
 
+def check_encoders(draft: Draft) -> Iterator[Fault]:
+    """Every encoder of a set or of a score reads pictures."""
+    for table in ("data", "evaluate"):
+        for name in draft.names(table, "encoder"):
+            reads = draft.component(table, "encoder", name)("reads")
+            if reads is not None and reads != "pictures":
+                use = draft.at(table, "encoder", name, "use")
+                yield Fault(
+                    (table, "encoder", name, "use"), f"{use!r} reads {reads}, and a set holds pictures"
+                )
+
+
 def check_guidance(draft: Draft) -> Iterator[Fault]:
     """Guidance has an unconditional network to lean on."""
     if draft.component("guidance")("needs_drop") and draft.at("condition", "drop") == 0:
@@ -184,6 +196,7 @@ CHECKS: tuple[Check, ...] = (
     check_sampler,
     check_unused,
     check_features,
+    check_encoders,
     check_guidance,
     check_spans,
     check_batches,

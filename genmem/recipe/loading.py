@@ -6,12 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
+from genmem.contracts import EncoderConfig
 from genmem.host import Catalog, load_catalog
 from genmem.recipe.checks import check
 from genmem.recipe.data_table import DataTable
 from genmem.recipe.errors import Problem, RecipeError
 from genmem.recipe.overrides import apply_overrides
 from genmem.recipe.reading import Document, read, read_text
+from genmem.recipe.seats import Seat, seat
 from genmem.recipe.structure import Reader
 from genmem.recipe.tables import Recipe
 
@@ -55,6 +59,16 @@ def loads(
     return _resolve(read_text(text, name), overrides, plugins, catalog, run_plugins=True)
 
 
+@attrs.frozen(kw_only=True)
+class _DataAlone:
+    data: DataTable
+
+
+@attrs.frozen(kw_only=True)
+class _EncoderAlone:
+    encoder: Seat[EncoderConfig] = seat("encoder")  # noqa: RUF009 - an attrs field
+
+
 def load_data(
     raw: Mapping[str, Any],
     overrides: Sequence[str] = (),
@@ -66,18 +80,44 @@ def load_data(
     Raises:
         RecipeError: Everything that is wrong with it, at once.
     """
-    document = Document(raw={"data": dict(raw)}, name="data", file="command line", origins={})
+    found: DataTable = _load_alone(_DataAlone, "data", raw, overrides, plugins, catalog)
+    return found
+
+
+def load_encoder(
+    raw: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    plugins: Sequence[Path] = (),
+    catalog: Catalog | None = None,
+) -> Seat[EncoderConfig]:
+    """An encoder alone, {"use": …} and its settings; overrides begin with encoder.
+
+    Raises:
+        RecipeError: Everything that is wrong with it, at once.
+    """
+    found: Seat[EncoderConfig] = _load_alone(_EncoderAlone, "encoder", raw, overrides, plugins, catalog)
+    return found
+
+
+def _load_alone(
+    cls: type[Any],
+    key: str,
+    raw: Mapping[str, Any],
+    overrides: Sequence[str],
+    plugins: Sequence[Path],
+    catalog: Catalog | None,
+) -> Any:
+    """The field `key` of a recipe that has no other."""
+    document = Document(raw={key: dict(raw)}, name=key, file="command line", origins={})
     document, problems = apply_overrides(document, overrides)
     catalog, broken = _with_files(document, plugins, catalog)
     reader = Reader(catalog)
-    read_ = reader.read(DataTable, document.raw["data"])
-    problems += broken + [
-        Problem(document.origin(("data", *fault.path)), fault.message, ("data", *fault.path))
-        for fault in reader.faults
-    ]
-    if problems or not isinstance(read_, DataTable):
+    read_ = reader.read(cls, document.raw)
+    faults = [Problem(document.origin(fault.path), fault.message, fault.path) for fault in reader.faults]
+    problems += broken + faults
+    if problems or not isinstance(read_, cls):
         raise RecipeError(problems)
-    return read_
+    return getattr(read_, key)
 
 
 def _resolve(

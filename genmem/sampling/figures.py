@@ -1,4 +1,4 @@
-"""`genmem sample --rows | --memory | --interpolate`: samples of named rows, as one picture.
+"""`genmem sample --rows | --memory | --text | --interpolate`: samples of named rows, as one picture.
 
 Each line is a row of the memory: what it was made of, samples from several noises, and the training
 pictures whose rows are nearest to it.
@@ -117,8 +117,11 @@ def _write(
         origins.reference(row, picture) for row, picture in zip(found.row_S, found.picture_S, strict=True)
     ]
     nearest = [origins.nearest(memory_KE) for memory_KE in found.memory_SKE]
-    groups = [np.stack(references)[:, None], samples.reshape(len(nearest), figure.noises, *samples.shape[1:])]
-    caption = "each line: what the row was made of | samples from several noises"
+    groups = [samples.reshape(len(nearest), figure.noises, *samples.shape[1:])]
+    caption = f"each line: {', '.join(figure.wanted.texts)}: samples from several noises"
+    if not figure.wanted.texts:
+        groups.insert(0, np.stack(references)[:, None])
+        caption = "each line: what the row was made of | samples from several noises"
     if origins.shown:
         padded = [(near + [-1] * NEAREST)[:NEAREST] for near in nearest]
         groups.append(np.stack([origins.pictures(near) for near in padded]))
@@ -145,6 +148,8 @@ def _about(figure: Figure, run: Run) -> dict[str, Any]:
         "overrides": list(figure.overrides),
         "rows": list(wanted.rows),
         "pictures": [name_end(str(path)) for path in wanted.pictures],
+        "texts": list(wanted.texts),
+        "map": wanted.map,
         "between": [name_end(word) for word in ends],
         "steps": wanted.steps if ends else None,
         "spherical": wanted.spherical,

@@ -1,4 +1,4 @@
-"""Memory rows that somebody names: by number, of pictures, between two of them.
+"""Memory rows that somebody names: by number, of pictures, of text, between two of them.
 
 Shapes: S snippets, K memories a sample, E memory width.
 """
@@ -15,25 +15,33 @@ import torch
 from torch import Tensor
 
 from genmem.api import Run
-from genmem.contracts import Batch, MemoryStore, OnDevice
+from genmem.contracts import Batch, MemoryStore, OnDevice, Reads
 from genmem.data.files import hash_file
 from genmem.data.picture_files import read_pictures
+
+TEXT = "text:"
+"""Before a text, where rows and pictures may stand too."""
 
 
 @attrs.frozen(kw_only=True)
 class Wanted:
-    """Which rows. Exactly one of the three is given."""
+    """Which rows. Exactly one of the four is given."""
 
     rows: tuple[int, ...] = ()
     pictures: tuple[Path, ...] = ()
+    texts: tuple[str, ...] = ()
     ends: tuple[str, str] | None = None
-    """Row numbers or pictures, between which rows are wanted, the ends among them."""
+    """Row numbers, pictures or "text:…", between which rows are wanted, the ends among them."""
 
     steps: int = 9
     """Rows strictly between: nine have the shares 0.9 … 0.1."""
 
     spherical: bool = False
     """Shares are of the angle."""
+
+    map: str | None = None
+    """The store's map that makes rows of pictures or text; of text its only one if absent, of pictures
+    the encoder of its rows."""
 
 
 class Snippets(NamedTuple):
@@ -54,13 +62,14 @@ def find_snippets(run: Run, store: MemoryStore, wanted: Wanted) -> Snippets:
     Raises:
         FileNotFoundError: No such picture.
         IndexError: A number that is not a row.
-        ValueError: A picture, and features that no encoder makes of pictures.
+        ValueError: A picture, and features that no encoder makes of pictures; no such map, or several
+            and none named.
     """
     if wanted.ends is None:
-        ends = [*map(str, wanted.rows), *map(str, wanted.pictures)]
-        code = torch.cat([_code(run, store, word) for word in ends])
+        ends = [*map(str, wanted.rows), *map(str, wanted.pictures), *(f"{TEXT}{one}" for one in wanted.texts)]
+        code = torch.cat([_code(run, store, word, wanted.map) for word in ends])
         return Snippets(store.decode(code), *_known(ends))
-    code = torch.cat([_code(run, store, word) for word in wanted.ends])
+    code = torch.cat([_code(run, store, word, wanted.map) for word in wanted.ends])
     share_S = torch.arange(wanted.steps + 1, -1, -1, device=code.device) / (wanted.steps + 1)
     first, second = (end.expand(len(share_S), *end.shape) for end in code.unbind())
     memory_SKE = store.decode(store.mix(first, second, share_S, wanted.spherical))
@@ -75,20 +84,46 @@ def find_snippets(run: Run, store: MemoryStore, wanted: Wanted) -> Snippets:
 
 
 def name_end(word: str) -> str:
-    """A row's number, or a picture with its hash."""
-    return word if word.isdecimal() else f"{word} {hash_file(Path(word))}"
+    """A row's number, a text, or a picture with its hash."""
+    return f"{word} {hash_file(Path(word))}" if _is_picture(word) else word
+
+
+def _is_picture(word: str) -> bool:
+    return not word.isdecimal() and not word.startswith(TEXT)
 
 
 def _known(ends: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...], tuple[Path | None, ...]]:
     rows = tuple(int(word) if word.isdecimal() else -1 for word in ends)
-    return tuple(ends), rows, tuple(None if word.isdecimal() else Path(word) for word in ends)
+    return tuple(ends), rows, tuple(Path(word) if _is_picture(word) else None for word in ends)
 
 
-def _code(run: Run, store: MemoryStore, word: str) -> Tensor:
-    """(1, …): the stored form of a row by its number, or of a picture."""
+def _code(run: Run, store: MemoryStore, word: str, through: str | None) -> Tensor:
+    """(1, …): the stored form of a row by its number, of a picture, or of a text."""
     if word.isdecimal():
         return store.codes(torch.tensor([int(word)], device=run.device))
+    if word.startswith(TEXT):
+        text_B = np.array([word.removeprefix(TEXT)])
+        return store.translate(_choose_map(store, through, "text"), text_B)
+    if through is not None and (store.maps().get(through) != "text"):
+        pictures_BHWC = read_pictures([Path(word)], run.dataset.picture_shape)
+        return store.translate(_choose_map(store, through, "pictures"), pictures_BHWC)
     return store.code(_batch_of(run, Path(word)))
+
+
+def _choose_map(store: MemoryStore, name: str | None, reads: Reads) -> str:
+    """The map of this name; the store's only one of what it reads, where none is named.
+
+    Raises:
+        ValueError: There is no such map, or several and none is named.
+    """
+    able = [one for one, of in store.maps().items() if of == reads]
+    found = able if name is None else [one for one in able if one == name]
+    if len(found) != 1:
+        asked = "" if name is None else f" {name!r}"
+        way_out = "say --map NAME" if name is None and able else "`genmem bank map` makes one"
+        there = ", ".join(able) or "none"
+        raise ValueError(f"the memory has no single map{asked} of {reads}: there are: {there}; {way_out}")
+    return found[0]
 
 
 def _batch_of(run: Run, picture: Path) -> Batch:

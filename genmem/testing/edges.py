@@ -89,28 +89,41 @@ def check_tokenizer(
 def check_encoder(config: EncoderConfig, *, size: int = 16, channels: int = 3) -> None:
     """An encoder gives fp32 features of its width, row by row, and its state round-trips.
 
+    Args:
+        config: Its settings.
+        size: Height and width of pictures to try.
+        channels: Channels to try.
+
     Raises:
         AssertionError: What does not hold.
     """
     encoder = config.build()
-    pictures = _pictures(64, size, channels)
-    encoder.fit(pictures)
-    features = encoder.encode(pictures).pooled_BD
+    given = _texts(64) if config.reads == "text" else _pictures(64, size, channels)
+    encoder.fit(given)
+    features = encoder.encode(given).pooled_BD
     assert features.dtype == np.float32, f"features must be float32, got {features.dtype}"
     assert features.shape == (64, encoder.width), f"features are {features.shape}, width is {encoder.width}"
     assert np.isfinite(features).all(), "features must be finite"
-    alone = encoder.encode(pictures[5:6]).pooled_BD
-    assert np.allclose(alone, features[5:6], atol=1e-4), (
-        "a picture's feature must not depend on its batch mates"
-    )
+    alone = encoder.encode(given[5:6]).pooled_BD
+    assert np.allclose(alone, features[5:6], atol=1e-4), "a feature must not depend on its batch mates"
     again = config.build()
     again.load_state(encoder.state())
-    assert np.allclose(again.encode(pictures).pooled_BD, features, atol=1e-6), "the state does not round-trip"
-    try:
-        encoder.encode(pictures.astype(np.float32))
-    except (TypeError, ValueError):
-        return
-    raise AssertionError("float pictures must be refused")
+    assert np.allclose(again.encode(given).pooled_BD, features, atol=1e-6), "the state does not round-trip"
+    for other in (_pictures(2, size, channels).astype(np.float32), _other(config, size, channels)):
+        try:
+            encoder.encode(other)
+        except (TypeError, ValueError):
+            continue
+        raise AssertionError(f"an encoder of {config.reads} must refuse {other.dtype} {other.shape}")
+
+
+def _other(config: EncoderConfig, size: int, channels: int) -> np.ndarray:
+    """What the encoder does not read."""
+    return _pictures(2, size, channels) if config.reads == "text" else _texts(2)
+
+
+def _texts(count: int) -> np.ndarray:
+    return np.array([f"picture {number} of {count}" for number in range(count)])
 
 
 def _pictures(count: int, size: int, channels: int) -> np.ndarray:

@@ -135,7 +135,8 @@ def genmem_commands() -> dict[str, click.Command]:
     """The commands of this plugin."""
     from genmem_bank.change_commands import CHANGES
     from genmem_bank.commands import bank
+    from genmem_bank.map_command import map_
 
-    for command in CHANGES:
+    for command in (*CHANGES, map_):
         bank.add_command(command)
     return {"bank": bank}

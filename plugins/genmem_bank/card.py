@@ -15,6 +15,7 @@ from typing import Any, Literal
 import attrs
 import cattrs
 
+from genmem.contracts import Reads
 from genmem_bank.tensors import Dtype, replace
 
 CARD = "bank.json"
@@ -78,6 +79,47 @@ class Segment:
 
 
 @attrs.frozen(kw_only=True)
+class Mapped:
+    """A map from other features to the bank's rows, trained after the bank was built."""
+
+    name: str
+    reads: Reads
+    use: str
+    """The encoder that makes the features, by its registered name."""
+
+    settings: dict[str, Any]
+    """Of the encoder, with where its weights lay."""
+
+    state: str
+    """Hash of its weights, or of what it learned."""
+
+    encoder_file: str | None
+    """What it has learned, where it learns."""
+
+    file: str
+    hash: str
+    """sha256 over the map's tensors."""
+
+    width: int
+    """Of the features."""
+
+    hidden: int
+    loss: Literal["mse", "clip"]
+    epochs: int
+    batch: int
+    lr: float
+    seed: int
+    pairs: int
+    """Rows it was trained on."""
+
+    texts: tuple[tuple[str, ...], ...] = ()
+    """The names of every class, where it reads text."""
+
+    held_out: dict[str, float]
+    """What was found on held-out pictures; empty where there are none."""
+
+
+@attrs.frozen(kw_only=True)
 class Card:
     """What a bank is."""
 
@@ -116,6 +158,9 @@ class Card:
     provenance: dict[str, Any]
     """Where the features came from: the data set's own provenance."""
 
+    maps: tuple[Mapped, ...] = ()
+    """Oldest first. They change neither identity nor rows."""
+
     @property
     def stored_width(self) -> int:
         """Numbers stored for a row: coefficients, or the row itself."""
@@ -148,6 +193,8 @@ class Card:
         for segment in self.segments:
             samples = segment.origin.samples
             named += [segment.file, *((samples.numbers, samples.labels) if samples else ())]
+        for one in self.maps:
+            named += [one.file, one.encoder_file]
         return tuple(name for name in named if name is not None)
 
 

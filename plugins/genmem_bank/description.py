@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from genmem_bank.card import CARD, Card
+import attrs
+
+from genmem_bank.card import CARD, Card, Mapped
 from genmem_bank.spectrum import kept_by_rank
 
 
@@ -33,6 +35,7 @@ def describe_bank(path: Path, card: Card) -> dict[str, Any]:
         "bytes": sum((path / name).stat().st_size for name in (CARD, *card.files)),
         "identity": card.identity,
         "rows_hash": card.rows_hash,
+        "maps": [attrs.asdict(one) for one in card.maps],
         "provenance": card.provenance,
     }
 
@@ -54,7 +57,19 @@ def show_bank(path: Path, card: Card) -> str:
         "rows' hash": card.rows_hash,
         "made from": json.dumps(card.provenance),
     }
-    return "\n".join([f"bank {path}", *(f"  {name:<11}{value}" for name, value in lines.items() if value)])
+    told = [f"  {name:<11}{value}" for name, value in lines.items() if value]
+    return "\n".join([f"bank {path}", *told, *(f"  {'map':<11}{show_map(one)}" for one in card.maps)])
+
+
+def show_map(mapped: Mapped) -> str:
+    """A map in a line: from what, how it was trained, what was found on held-out pictures."""
+    of = f"{sum(map(len, mapped.texts))} names" if mapped.reads == "text" else "pictures"
+    told = ", ".join(f"{name} {value:.4g}" for name, value in mapped.held_out.items())
+    return (
+        f"{mapped.name}: {of} by {mapped.use} (width {mapped.width}, {mapped.state[:16]}), {mapped.loss}, "
+        f"{mapped.epochs} epochs of {mapped.pairs:,} rows, lr {mapped.lr:g}, seed {mapped.seed}; "
+        f"held out: {told or 'no pictures'}"
+    )
 
 
 def _rank(card: Card) -> str:

@@ -48,7 +48,7 @@ class EncodedPictures:
             seat: The encoder.
             device: Where it computes.
             kept: Folder for features, until the bank is built.
-            numbers: The only samples that will be asked for; all if absent.
+            numbers: The only training samples that will be asked for; all if absent.
             batch: Pictures encoded at once.
 
         Raises:
@@ -110,7 +110,7 @@ class EncodedPictures:
         path, count = self._kept / f"{split}-{view}-{first}", min(PIECE, self.dataset.count(split) - first)
         if not path.is_file():
             number_B = np.arange(first, first + count)
-            if self._numbers is not None:
+            if self._numbers is not None and split == "train":
                 number_B = number_B[np.isin(number_B, self._numbers)]
             piece_ND = np.zeros((count, self.encoder.width), np.float32)
             for at in range(0, len(number_B), self._batch):

@@ -5,6 +5,7 @@
     rows-<hash>.safetensors     one for each segment: coefficients (N, R) or rows (N, E)
     numbers-<hash>.safetensors  sample numbers (count), where rows were chosen
     encoder-<hash>.safetensors  what the encoder has learned, where the data set does not keep it
+    map-<hash>.safetensors      a map from other features to rows
 
 A raw bank has no basis. Everything is read as a memory map.
 Shapes: N rows of a segment, R rank, E width, W = R or E numbers stored for a row.
@@ -194,7 +195,7 @@ def _require_rows(folder: Path, card: Card, chunk_nW: np.ndarray) -> None:
 
 def _sweep(folder: Path) -> None:
     named = set(read_card(folder).files) if (folder / CARD).exists() else set()
-    for kind in ("rows-*", "basis-*", "numbers-*", "labels-*", "encoder-*", ".*.partial", ".rows-*"):
+    for kind in ("rows-*", "basis-*", "numbers-*", "labels-*", "encoder-*", "map-*", ".*.partial", ".rows-*"):
         for path in folder.glob(kind):
             if path.name not in named:
                 path.unlink()

@@ -6,7 +6,7 @@ Shapes: B samples, K = 1 memory a sample, E width, W numbers stored for a row, N
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,12 +23,13 @@ from genmem_bank.card import Card, read_card
 from genmem_bank.code import open_code
 from genmem_bank.drawing import Classes, draw_by_noise
 from genmem_bank.frame import Frame, frame_of
+from genmem_bank.mapping.keeping import OpenMap
 from genmem_bank.masking import Masking, mask_rows
 from genmem_bank.rows import NONE, StoredRows
 from genmem_bank.spectrum import known_spectrum
 
 if TYPE_CHECKING:
-    from genmem.contracts import Batch
+    from genmem.contracts import Batch, Reads
     from genmem.draws import Draws
     from genmem_bank import SvdBankConfig
 
@@ -84,6 +85,7 @@ class SvdBank(MemoryStore):
     def to(self, device: torch.device) -> None:
         """Put μ, B and S on the device."""
         self._device = device
+        self._translators: dict[str, OpenMap] = {}
         self._code, basis = open_code(Path(self.config.path), self.card, device)
         self._frame: Frame | None = None if basis is None else frame_of(basis, device)
 
@@ -159,6 +161,21 @@ class SvdBank(MemoryStore):
             return self._classes.draw(draws, label_B, purpose)
         return draws.integers(purpose, self.num_rows)
 
+    def maps(self) -> Mapping[str, Reads]:
+        """The maps that `genmem bank map` made."""
+        return {one.name: one.reads for one in self.card.maps}
+
+    def translate(self, name: str, given: np.ndarray) -> Tensor:
+        """(B, W): what a map makes of pictures or texts, as rows are stored (eq. 10).
+
+        Raises:
+            RecipeError: The map's encoder is not installed.
+            ValueError: No such map, a damaged one, or weights that its encoder did not have.
+        """
+        if name not in self._translators:
+            self._translators[name] = OpenMap(Path(self.config.path), self.card, name, self._device)
+        return self._code.encode(self._translators[name](given))
+
     def samples_of(self, number_B: Tensor) -> Tensor:
         """(B,): the training sample each row was built from; -1 for a row of anything else."""
         return torch.from_numpy(self._stored().samples(number_B.cpu().numpy())[0]).to(number_B.device)
@@ -214,7 +231,10 @@ class SvdBank(MemoryStore):
         return self._stored().nbytes + self._code.nbytes
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_classes"} | {"_opened": None}
+        return {key: value for key, value in self.__dict__.items() if key != "_classes"} | {
+            "_opened": None,
+            "_translators": {},
+        }
 
     @cached_property
     def _classes(self) -> Classes:

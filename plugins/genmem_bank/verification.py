@@ -10,6 +10,7 @@ import numpy as np
 from genmem_bank.card import ANEW, Card
 from genmem_bank.columns import map_column
 from genmem_bank.files import map_segment, read_basis
+from genmem_bank.mapping.keeping import read_map
 
 _PIECE = 1 << 24
 
@@ -24,6 +25,10 @@ def verify(folder: Path, card: Card) -> None:
         read_basis(folder, card)
     if card.encoder_file is not None:
         _compare(folder, card.encoder_file, np.memmap(folder / card.encoder_file, mode="r"))
+    for mapped in card.maps:
+        read_map(folder, card, mapped)
+        if mapped.encoder_file is not None:
+            _compare(folder, mapped.encoder_file, np.memmap(folder / mapped.encoder_file, mode="r"))
     for segment in card.segments:
         samples, rows_NW = segment.origin.samples, map_segment(folder, card, segment)
         if hash_array(rows_NW) != segment.hash:

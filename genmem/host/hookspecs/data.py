@@ -58,7 +58,7 @@ def genmem_tokenizers() -> Mapping[str, type[TokenizerConfig]]:
 
 @hookspec
 def genmem_encoders() -> Mapping[str, type[EncoderConfig]]:
-    """Features of pictures, for `[data.encoder.NAME]` and `[evaluate.encoder.NAME]`.
+    """Features of pictures, for `[data.encoder.NAME]` and `[evaluate.encoder.NAME]`; or of text.
 
     Example:
         from genmem.contracts import EncoderConfig
