@@ -119,7 +119,7 @@ class SvdBankConfig(MemoryConfig):
             FileNotFoundError: No bank at `path`.
             ValueError: A bank of another encoder, rank or width, or a damaged one.
         """
-        from genmem_bank.store import open_bank
+        from genmem_bank.opening import open_bank
 
         return open_bank(self, facts)
 

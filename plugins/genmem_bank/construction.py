@@ -1,8 +1,8 @@
 """Building a bank: two streaming passes over the features, never an N × E decomposition.
 
-Pass one sums the moments of the unit rows in float64; the eigenvectors of their covariance are the
-right singular vectors of M - μ. Pass two writes the coefficients, reads them back and sums the
-error. Nothing grows with N; the processes of a team share the blocks of rows.
+Pass one sums the moments of the unit rows, in float64 from part to part; the eigenvectors of their
+covariance are the right singular vectors of M - μ. Pass two writes the coefficients, reads them back
+and sums the error. Nothing grows with N; the processes of a team share the blocks of rows.
 Shapes: E width, R rank.
 """
 
@@ -28,7 +28,7 @@ from genmem_bank.files import (
     write_basis,
     write_encoder,
 )
-from genmem_bank.moments import Decomposition, decompose, join_moments, sum_moments
+from genmem_bank.moments import EXACT, Decomposition, decompose, is_steep, join_moments, sum_moments
 from genmem_bank.team import Team
 from genmem_bank.tensors import DTYPES, STORED, Dtype
 from genmem_bank.unfinished import Block, Unfinished, blocks_of
@@ -95,6 +95,7 @@ class _Construction:
             self.width = features.width()
         self.unfinished = Unfinished(folder, blocks_of(features.rows, self.width), self.width)
         self.own = team.share(self.unfinished.blocks)
+        self.exact = features.rows * self.width <= EXACT
 
     def run(self) -> Card:
         """Every step, together with the other processes."""
@@ -102,9 +103,7 @@ class _Construction:
             self.once(self.begin)
             found = None
             if self.form.rank is not None or self.form.energy is not None:
-                self.each(self.sum_block)
-                self.once(self.decompose)
-                found = self.unfinished.basis()
+                found = self.find_basis()
             head = self.head(found)
             self.once(lambda: self.unfinished.begin_rows(head, self.features.rows * self.row_bytes(found)))
             self.each(lambda block: self.write_block(block, found, len(head)))
@@ -114,6 +113,18 @@ class _Construction:
                 self.unfinished.remove()
             raise
         return read_card(self.folder)
+
+    def find_basis(self) -> Decomposition:
+        """Pass one, in fp32; again in float64 where the spectrum falls too far for that."""
+        self.each(self.sum_block)
+        self.once(self.decompose)
+        found = self.unfinished.basis()
+        assert found is not None
+        if self.exact or not is_steep(found):
+            return found
+        self.exact = True
+        self.once(self.unfinished.forget_moments)
+        return self.find_basis()
 
     def once(self, step: Callable[[], None]) -> None:
         """What the first process does, while the others wait."""
@@ -144,9 +155,8 @@ class _Construction:
     def sum_block(self, block: Block) -> None:
         """Pass one."""
         if self.unfinished.moments(block) is None:
-            self.unfinished.keep_moments(
-                block, sum_moments(part.numpy() for part in self.parts("moments", block, torch.float64))
-            )
+            parts = self.parts("moments", block, torch.float64 if self.exact else torch.float32)
+            self.unfinished.keep_moments(block, sum_moments(part.numpy() for part in parts))
 
     def decompose(self) -> None:
         """The basis, from the moments of all blocks."""

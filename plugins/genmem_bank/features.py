@@ -102,11 +102,13 @@ class Features:
                 raise ValueError(
                     f"{self._name(first)} has width {rows_NE.shape[1]}, those before have {width}"
                 )
-            norm_N = np.sqrt(np.einsum("ne,ne->n", rows_NE, rows_NE, dtype=np.float64))
-            bad = np.flatnonzero(~(np.isfinite(norm_N) & (norm_N > 0)))
-            if len(bad):
-                raise ValueError(_complain(self._name(first + int(bad[0])), norm_N[bad]))
-            yield torch.from_numpy(rows_NE).to(dtype) / torch.from_numpy(norm_N[:, None]).to(dtype)
+            found_NE = torch.from_numpy(rows_NE)
+            norm_N = torch.linalg.vector_norm(found_NE, dim=1, dtype=torch.float64)
+            bad_N = ~(norm_N.isfinite() & (norm_N > 0))
+            if bad_N.any():
+                number = int(bad_N.nonzero()[0])
+                raise ValueError(_complain(self._name(first + number), norm_N[bad_N].numpy()))
+            yield found_NE.to(dtype) / norm_N[:, None].to(dtype)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """(stop - start, E): the features of consecutive rows, as the data set has them.

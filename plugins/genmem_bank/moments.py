@@ -12,6 +12,12 @@ import numpy as np
 
 from genmem_bank.files import Basis
 
+EXACT = 1 << 25
+"""Numbers up to which products are taken in float64 at once: it costs nothing there."""
+
+STEEP = 1e-4
+"""Share of the largest eigenvalue of the scatter below which products in fp32 do not tell one."""
+
 
 class Moments(NamedTuple):
     """Of some rows, in float64."""
@@ -41,7 +47,11 @@ class Decomposition(NamedTuple):
 
 
 def sum_moments(chunks: Iterable[np.ndarray]) -> Moments:
-    """Mean and scatter of all rows of parts (N, E) float64.
+    """Mean and scatter of all rows of parts (N, E); sums over parts are float64.
+
+    Parts in float64 give every digit. Of parts in fp32 the product of a part's rows about the mean is fp32:
+    its rounding is some 1e-7 of the largest eigenvalue, and moves the directions with the large ones, and
+    so the error of a bank of them, by far less than anybody could see. `is_steep` says where it does not do.
 
     Raises:
         ValueError: There are none.
@@ -53,9 +63,10 @@ def sum_moments(chunks: Iterable[np.ndarray]) -> Moments:
         if origin_E is None:
             origin_E, width = rows_NE.mean(0), rows_NE.shape[1]
             sum_E, square_EE = np.zeros(width), np.zeros((width, width))
-        shifted_NE = rows_NE - origin_E
+        shifted_NE = np.subtract(rows_NE, origin_E)
         total += len(rows_NE)
-        sum_E += shifted_NE.sum(0)
+        sum_E += np.ones(len(rows_NE), rows_NE.dtype) @ shifted_NE
+        # The transpose of the same array: only half of the products are worked out.
         square_EE += shifted_NE.T @ shifted_NE
     if origin_E is None:
         raise ValueError("there are no rows")
@@ -79,6 +90,11 @@ def join_moments(parts: Iterable[Moments]) -> Moments:
     if joined is None:
         raise ValueError("there are no rows")
     return joined
+
+
+def is_steep(found: Decomposition) -> bool:
+    """Whether the smallest direction kept is lost in the rounding of products in fp32."""
+    return bool(found.basis.singular_R[-1] ** 2 < STEEP * found.spectrum_E[0] ** 2)
 
 
 def energies(spectrum_E: np.ndarray) -> np.ndarray:

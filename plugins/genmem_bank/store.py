@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genmem.attention import Chunk, closest, rows_at_once
-from genmem.contracts import Ability, Attended, Facts, Hide, MemoryStore, Metric
+from genmem.contracts import Ability, Attended, Hide, MemoryStore, Metric
 from genmem_bank.attending import attend_rows
-from genmem_bank.card import Card, read_card
+from genmem_bank.card import Card
 from genmem_bank.code import open_code
 from genmem_bank.drawing import Classes, draw_by_noise
 from genmem_bank.frame import Frame, frame_of
@@ -32,28 +32,6 @@ if TYPE_CHECKING:
     from genmem.contracts import Batch, Reads
     from genmem.draws import Draws
     from genmem_bank import SvdBankConfig
-
-
-def open_bank(config: SvdBankConfig, facts: Facts) -> SvdBank:
-    """The bank of a recipe.
-
-    Raises:
-        FileNotFoundError: No bank at `config.path`.
-        ValueError: A bank of another encoder, rank or width, or a damaged one.
-    """
-    card = read_card(Path(config.path))
-    for name, found, expected in (
-        ("encoder", card.encoder, config.encoder),
-        ("rank", card.rank or "raw", config.rank),
-        ("dtype", card.dtype, config.dtype),
-        ("width", card.width, facts.feature_widths.get(config.encoder, card.width)),
-    ):
-        if found != expected:
-            raise ValueError(
-                f"{config.path}: {name} of this bank is {found!r}, expected {expected!r}; "
-                "name another `path`, or remove the folder to build it anew"
-            )
-    return SvdBank(config, card)
 
 
 class SvdBank(MemoryStore):

@@ -102,6 +102,11 @@ class Unfinished:
         tensors = {"mean": ("F64", found.mean_E), "scatter": ("F64", found.scatter_EE)}
         write_tensors(self._moments_path(block), tensors)
 
+    def forget_moments(self) -> None:
+        """Take them anew, and the basis with them."""
+        for path in (*self.folder.glob("moments-*"), *self.folder.glob("basis-*")):
+            path.unlink()
+
     # basis ---------------------------------------------------------------------------------
 
     def basis(self) -> Decomposition | None:

@@ -50,12 +50,17 @@ class Projection:
         """
         if self._parts is not None:
             _, _, basis_RE, singular_R = self._parts
-            energy = float(centred_NE.square().sum(dtype=torch.float64))
-            kept = float((found_NW * (2 * exact_NW - found_NW) * singular_R).sum(dtype=torch.float64))
+            energy = _sum(torch.linalg.vector_norm(centred_NE, dim=1).square())
+            kept = _sum((found_NW * (2 * exact_NW - found_NW)) @ singular_R)
             if energy - kept > LITTLE * energy:
                 return energy - kept
             found_NW = found_NW @ basis_RE
-        return float((centred_NE - found_NW).square().sum(dtype=torch.float64))
+        return _sum(torch.linalg.vector_norm(centred_NE - found_NW, dim=1).square())
+
+
+def _sum(values_N: Tensor) -> float:
+    """In float64."""
+    return float(values_N.sum(dtype=torch.float64))
 
 
 def write_rows(path: Path, at: int, parts: Iterable[Tensor], projection: Projection, dtype: Dtype) -> float:
