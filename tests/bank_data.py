@@ -11,7 +11,7 @@ import torch
 
 from genmem.contracts import Batch, Facts
 from genmem_bank import SvdBankConfig
-from genmem_bank.store import SvdBank
+from genmem_bank.conditioning.store import SvdBank
 
 FACTS = Facts(sample_shape=(1, 2, 2), output_channels=1)
 

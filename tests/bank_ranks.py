@@ -9,10 +9,10 @@ import torch
 from bank_data import Features, decaying
 
 from genmem.training.launch import process_group
-from genmem_bank import construction, features
-from genmem_bank.construction import Form, build_bank
-from genmem_bank.team import Team
-from genmem_bank.unfinished import Block
+from genmem_bank.building import construction, features
+from genmem_bank.building.construction import Form, build_bank
+from genmem_bank.building.team import Team
+from genmem_bank.building.unfinished import Block
 
 
 def cut(rows: int, width: int) -> list[Block]:

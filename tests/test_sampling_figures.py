@@ -136,8 +136,8 @@ def test_another_bank_is_asked_for(run: Path, tmp_path: Path) -> None:
 
 def test_a_run_goes_on_after_rows_were_added(run: Path, tmp_path: Path) -> None:
     """Training and sampling take them; the protocol counts them."""
-    from genmem_bank.adding import add_features
-    from genmem_bank.card import Added
+    from genmem_bank.changing.adding import add_features
+    from genmem_bank.storage.card import Added
 
     opened = genmem.load(run)
     bank = Path(opened.recipe.memory["bank"].config.path)

@@ -15,7 +15,7 @@ from genmem.contracts import Ability, DatasetFolder, Extent, Facts, MemoryConfig
 if TYPE_CHECKING:
     import click
 
-    from genmem_bank.store import SvdBank
+    from genmem_bank.conditioning.store import SvdBank
 
 
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: int | str) -> None:
@@ -94,7 +94,7 @@ class SvdBankConfig(MemoryConfig):
         Raises:
             ValueError: A bank of something else, or features no bank can be made of.
         """
-        from genmem_bank.preparation import prepare_bank
+        from genmem_bank.building.preparation import prepare_bank
 
         prepare_bank(self, dataset)
 
@@ -119,7 +119,7 @@ class SvdBankConfig(MemoryConfig):
             FileNotFoundError: No bank at `path`.
             ValueError: A bank of another encoder, rank or width, or a damaged one.
         """
-        from genmem_bank.opening import open_bank
+        from genmem_bank.conditioning.opening import open_bank
 
         return open_bank(self, facts)
 
@@ -133,9 +133,9 @@ def genmem_memories() -> dict[str, type[MemoryConfig]]:
 @hookimpl
 def genmem_commands() -> dict[str, click.Command]:
     """The commands of this plugin."""
-    from genmem_bank.change_commands import CHANGES
-    from genmem_bank.commands import bank
-    from genmem_bank.map_command import map_
+    from genmem_bank.commands.build_commands import bank
+    from genmem_bank.commands.change_commands import CHANGES
+    from genmem_bank.commands.map_command import map_
 
     for command in (*CHANGES, map_):
         bank.add_command(command)

@@ -14,10 +14,10 @@ from running import ready, small_recipe
 from genmem.data.picture_files import read_pictures
 from genmem.recipe import load_data
 from genmem_bank import genmem_commands
-from genmem_bank.adding import Editor
-from genmem_bank.card import read_card
-from genmem_bank.construction import Form, build_bank
-from genmem_bank.features import Features
+from genmem_bank.building.construction import Form, build_bank
+from genmem_bank.building.features import Features
+from genmem_bank.changing.adding import Editor
+from genmem_bank.storage.card import read_card
 
 
 def call(*words: object) -> str:

@@ -16,10 +16,10 @@ import pytest
 import torch
 from bank_data import FACTS, Features, batch_of, configure, decaying, make, unit
 
-from genmem_bank.adding import Editor, add_features, add_file
-from genmem_bank.card import Added, read_card
-from genmem_bank.interpolating import interpolate, shares
-from genmem_bank.searching import search
+from genmem_bank.changing.adding import Editor, add_features, add_file
+from genmem_bank.changing.interpolating import interpolate, shares
+from genmem_bank.looking.searching import search
+from genmem_bank.storage.card import Added, read_card
 
 RAW = {"rank": "raw"}
 FORMS: Sequence[dict[str, Any]] = ({"rank": 5}, {"rank": 12}, RAW)
@@ -188,8 +188,8 @@ SLOW = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from genmem_bank.adding import Editor
-from genmem_bank.card import Added
+from genmem_bank.changing.adding import Editor
+from genmem_bank.storage.card import Added
 editor = Editor(Path(sys.argv[1]))
 def parts():
     for number in range(3):

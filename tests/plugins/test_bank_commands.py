@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 
 from genmem.data.dataset import Dataset
 from genmem.extras import MissingExtra
-from genmem_bank import spectrum
-from genmem_bank.card import read_card
-from genmem_bank.commands import bank
-from genmem_bank.rows import StoredRows
+from genmem_bank.commands.build_commands import bank
+from genmem_bank.looking import spectrum
+from genmem_bank.storage.card import read_card
+from genmem_bank.storage.rows import StoredRows
 
 
 def call(*arguments: object) -> Result:

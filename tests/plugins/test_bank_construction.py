@@ -6,21 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import safetensors.numpy
 import torch
 from bank_data import Features, configure, decaying, make, unit
 
-from genmem_bank import choosing, construction, features, moments
-from genmem_bank.card import Card, read_card
-from genmem_bank.choosing import choose_per_class, choose_samples
-from genmem_bank.construction import Form, build_bank
-from genmem_bank.files import Basis, read_basis, read_spectrum
-from genmem_bank.rows import StoredRows
-from genmem_bank.spectrum import kept_by_rank
-from genmem_bank.tensors import narrow, widen
-from genmem_bank.unfinished import Block, blocks_of
+from genmem_bank.building import choosing, construction, features, moments
+from genmem_bank.building.choosing import choose_per_class, choose_samples
+from genmem_bank.building.construction import Form, build_bank
+from genmem_bank.building.unfinished import Block, blocks_of
+from genmem_bank.looking.spectrum import kept_by_rank
+from genmem_bank.storage.card import Card, read_card
+from genmem_bank.storage.files import Basis, read_basis, read_spectrum
+from genmem_bank.storage.rows import StoredRows
+from genmem_bank.storage.tensors import narrow, widen
 
 
 def stored(folder: Path) -> tuple[np.ndarray, Basis]:
@@ -303,6 +304,19 @@ def test_features_no_bank_can_be_made_of(
     assert (tmp_path / "bank").exists() == there
     if there:
         assert before == {path.name: path.read_bytes() for path in (tmp_path / "bank").iterdir()}
+
+
+def test_features_that_are_whole_numbers(tmp_path: Path) -> None:
+    """They are refused, and nothing is left."""
+
+    @attrs.frozen
+    class Whole(Features):
+        def feature(self, split: str, name: str, start: int, stop: int, view: int = 0) -> np.ndarray:
+            return super().feature(split, name, start, stop, view).astype(np.int32)
+
+    with pytest.raises(ValueError, match="feature 'enc' is int32, expected floating point"):
+        build(tmp_path, Whole(tmp_path, decaying()), Form(rank=3))
+    assert not (tmp_path / "bank").exists()
 
 
 def test_a_width_that_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from bank_data import Features, decaying, unit
 
-from genmem_bank import features, files
-from genmem_bank.card import Added, Card, read_card
-from genmem_bank.construction import Form, build_bank
-from genmem_bank.files import append_rows, read_basis
-from genmem_bank.rows import StoredRows
-from genmem_bank.verification import verify
-from genmem_bank.writing import coefficients
+from genmem_bank.building import features
+from genmem_bank.building.construction import Form, build_bank
+from genmem_bank.building.writing import coefficients
+from genmem_bank.storage import files
+from genmem_bank.storage.card import Added, Card, read_card
+from genmem_bank.storage.files import append_rows, read_basis
+from genmem_bank.storage.rows import StoredRows
+from genmem_bank.storage.verification import verify
 
 LABELS = np.arange(60) % 10
 NUMBERS = np.arange(0, 60, 2)

@@ -17,13 +17,13 @@ from bank_data import FACTS, decaying, unit
 from click.testing import CliRunner
 
 from genmem_bank import SvdBankConfig
-from genmem_bank.card import Card
-from genmem_bank.commands import bank
-from genmem_bank.description import show_bank
-from genmem_bank.files import read_basis
-from genmem_bank.importing import import_bank
-from genmem_bank.rows import StoredRows
-from genmem_bank.verification import verify
+from genmem_bank.changing.importing import import_bank
+from genmem_bank.commands.build_commands import bank
+from genmem_bank.looking.description import show_bank
+from genmem_bank.storage.card import Card
+from genmem_bank.storage.files import read_basis
+from genmem_bank.storage.rows import StoredRows
+from genmem_bank.storage.verification import verify
 
 ROWS = torch.from_numpy(40.0 * decaying())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,16 +21,16 @@ from genmem.data.picture_files import read_pictures
 from genmem.sampling.snippets import Wanted, find_snippets
 from genmem.training import session
 from genmem_bank import genmem_commands
-from genmem_bank.card import read_card
-from genmem_bank.choosing import choose_samples
-from genmem_bank.construction import Form, build_bank
-from genmem_bank.features import Features
+from genmem_bank.building.choosing import choose_samples
+from genmem_bank.building.construction import Form, build_bank
+from genmem_bank.building.features import Features
+from genmem_bank.conditioning.store import SvdBank
+from genmem_bank.looking.searching import config_of
 from genmem_bank.mapping.held_out import score_rows, score_texts
 from genmem_bank.mapping.losses import Contrast
 from genmem_bank.mapping.network import RowMap
 from genmem_bank.mapping.pairs import ClassTexts, Epochs, OtherFeatures
-from genmem_bank.searching import config_of
-from genmem_bank.store import SvdBank
+from genmem_bank.storage.card import read_card
 
 NAMES = "zero,0\none\ntwo\nthree\nfour\nfive\nsix\nseven\neight\nnine\n"
 
@@ -60,10 +61,10 @@ def test_the_contrastive_loss_is_clips() -> None:
 
     loss = Contrast().double()
     given = torch.from_numpy(found), torch.from_numpy(rows)
-    assert float(loss(*given)) == pytest.approx(expected(1 / 0.07), rel=1e-6)
+    assert loss(*given).item() == pytest.approx(expected(1 / 0.07), rel=1e-6)
     with torch.no_grad():
         loss.log_scale.fill_(9.0)
-    assert float(loss(*given)) == pytest.approx(expected(100), rel=1e-6)
+    assert loss(*given).item() == pytest.approx(expected(100), rel=1e-6)
 
 
 def test_rows_of_one_text_are_not_pushed_apart() -> None:
@@ -295,3 +296,25 @@ def test_a_map_that_was_changed_is_refused(data: Path, tmp_path: Path) -> None:
         assert f"{file}: changed" in call("info", tmp_path / "bank").replace("\n", "")
         path.write_bytes(kept)
     torch.testing.assert_close(open_bank(tmp_path / "bank").translate("patch-pca", given), whole)
+
+
+def test_killed_while_a_map_is_kept(
+    run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old bank stays, without the map; the next one to write removes what was left."""
+    shutil.copytree(run.parent / "bank", tmp_path / "bank")
+    before = read_card(tmp_path / "bank")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ("map", tmp_path / "bank", "--data", data / "digits", "--epochs", 1, "--name")
+    with monkeypatch.context() as context:
+        context.setattr("genmem_bank.mapping.keeping.write_card", killed)
+        assert call(*words, "late").startswith("refused")
+    assert read_card(tmp_path / "bank") == before
+    assert "map later" in call(*words, "later")
+    after = read_card(tmp_path / "bank")
+    assert [one.name for one in after.maps] == ["words", "random-conv", "later"]
+    there = {path.name for path in (tmp_path / "bank").glob("map-*")}
+    assert there == {one.file for one in after.maps}

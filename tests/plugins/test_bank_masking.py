@@ -9,7 +9,7 @@ import torch
 
 from genmem.draws import Draws
 from genmem_bank import SvdBankConfig
-from genmem_bank.masking import Masking, mask_rows
+from genmem_bank.conditioning.masking import Masking, mask_rows
 
 COUNT, WIDTH = 4000, 50
 ROWS = torch.full((COUNT, WIDTH), 0.5)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from bank_data import Features, decaying, unit
 
-from genmem_bank import construction, features, moments
-from genmem_bank.construction import Form, build_bank
-from genmem_bank.files import read_basis
-from genmem_bank.rows import StoredRows
+from genmem_bank.building import construction, features, moments
+from genmem_bank.building.construction import Form, build_bank
+from genmem_bank.storage.files import read_basis
+from genmem_bank.storage.rows import StoredRows
 
 
 def build(folder: Path, rows: np.ndarray, form: Form) -> tuple[np.ndarray, float]:

@@ -14,14 +14,14 @@ import torch
 from bank_data import Features, decaying
 
 from genmem.training.launch import spawn
-from genmem_bank import construction, features
-from genmem_bank.card import read_card
-from genmem_bank.construction import Form, build_bank
-from genmem_bank.files import read_basis
-from genmem_bank.rows import StoredRows
-from genmem_bank.team import Team
-from genmem_bank.unfinished import UNFINISHED
-from genmem_bank.verification import verify
+from genmem_bank.building import construction, features
+from genmem_bank.building.construction import Form, build_bank
+from genmem_bank.building.team import Team
+from genmem_bank.building.unfinished import UNFINISHED
+from genmem_bank.storage.card import read_card
+from genmem_bank.storage.files import read_basis
+from genmem_bank.storage.rows import StoredRows
+from genmem_bank.storage.verification import verify
 
 
 class Counted(Features):

@@ -19,8 +19,8 @@ from genmem.attention import Chunk
 from genmem.contracts import Attended, Hide, Metric
 from genmem.draws import Draws
 from genmem.testing import check_memory
-from genmem_bank import attending
-from genmem_bank.store import SvdBank
+from genmem_bank.conditioning import attending
+from genmem_bank.conditioning.store import SvdBank
 
 INDEX = np.array([3, 59, 0, 3])
 

@@ -14,8 +14,8 @@ from bank_data import FACTS, Features, batch_of, configure, decaying, make, unit
 from genmem.contracts import Hide
 from genmem.draws import Draws
 from genmem.testing import check_memory
-from genmem_bank.drawing import draw_by_noise
-from genmem_bank.store import SvdBank
+from genmem_bank.conditioning.drawing import draw_by_noise
+from genmem_bank.conditioning.store import SvdBank
 
 LABELS = np.repeat([3, 5, 8, -1], [30, 20, 6, 4])
 RAW: dict[str, Any] = {"rank": "raw"}

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from genmem.contracts import Encoder
 from genmem.host import did_you_mean
-from genmem_bank.card import Card, Mapped, read_card, write_card
-from genmem_bank.files import lock, write_encoder
 from genmem_bank.mapping.makers import open_encoder
 from genmem_bank.mapping.network import RowMap, shapes_of
-from genmem_bank.tensors import map_tensors, write_tensors
+from genmem_bank.storage.card import Card, Mapped, read_card, write_card
+from genmem_bank.storage.files import lock, write_encoder
+from genmem_bank.storage.tensors import map_tensors, write_tensors
 
 
 def require_new(folder: Path, card: Card, name: str) -> None:

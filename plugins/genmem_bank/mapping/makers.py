@@ -15,8 +15,8 @@ import torch
 from genmem.contracts import Encoder, EncoderConfig, OnDevice
 from genmem.data.states import hash_state, state_path
 from genmem.recipe import Seat, load_encoder
-from genmem_bank.card import Mapped
-from genmem_bank.pictures import NamedSet
+from genmem_bank.changing.pictures import NamedSet
+from genmem_bank.storage.card import Mapped
 
 
 @attrs.frozen(kw_only=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from genmem.devices import resolve
 from genmem.training.progress import preparation_progress
-from genmem_bank.card import Mapped, read_card
+from genmem_bank.changing.pictures import NamedSet
 from genmem_bank.mapping.keeping import keep_map, require_new
 from genmem_bank.mapping.makers import Maker, find_maker
 from genmem_bank.mapping.names import Names, check_names, read_names
@@ -21,7 +21,7 @@ from genmem_bank.mapping.pairs import Epochs
 from genmem_bank.mapping.sides import PictureSide, TextSide
 from genmem_bank.mapping.subject import Subject
 from genmem_bank.mapping.training import Course, train_map
-from genmem_bank.pictures import NamedSet
+from genmem_bank.storage.card import Mapped, read_card
 
 KEPT = ".mapping"
 """Features that an encoder made for a map, in the bank's folder; a killed map goes on with them."""

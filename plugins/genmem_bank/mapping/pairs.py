@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genmem.draws import Draws
-from genmem_bank.code import Code
-from genmem_bank.features import Features
+from genmem_bank.building.features import Features
+from genmem_bank.conditioning.code import Code
 
 PIECE = 2048
 TOGETHER = 8

@@ -12,8 +12,8 @@ import torch
 
 from genmem.contracts import DatasetFolder, OnDevice
 from genmem.data.states import hash_state
-from genmem_bank.encoding import EncodedPictures
-from genmem_bank.features import Features
+from genmem_bank.building.encoding import EncodedPictures
+from genmem_bank.building.features import Features
 from genmem_bank.mapping.held_out import choose_held_out, score_rows, score_texts
 from genmem_bank.mapping.makers import Maker, encode_texts, pack_fitted
 from genmem_bank.mapping.names import Names

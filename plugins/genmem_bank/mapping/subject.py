@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genmem_bank.adding import Editor
-from genmem_bank.card import Card, Samples
+from genmem_bank.changing.adding import Editor
+from genmem_bank.changing.pictures import NamedSet, open_encoder
 from genmem_bank.mapping.pairs import unit_rows
-from genmem_bank.pictures import NamedSet, open_encoder
+from genmem_bank.storage.card import Card, Samples
 
 _MEAN_ROWS = 1 << 14
 _AT_ONCE = 64

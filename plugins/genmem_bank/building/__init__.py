@@ -1,0 +1,1 @@
+"""`genmem bank build`: from features to a bank, in two streaming passes."""

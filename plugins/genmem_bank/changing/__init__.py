@@ -1,0 +1,1 @@
+"""Rows that are added to a bank, and banks that others published."""

@@ -1,0 +1,1 @@
+"""`genmem bank …`. Nothing heavy is imported before a command runs."""

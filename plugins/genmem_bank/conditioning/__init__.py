@@ -1,0 +1,1 @@
+"""A bank as the memory of a network: rows drawn, decoded, masked, attended to."""

@@ -1,0 +1,1 @@
+"""What is in a bank: in words, as pictures, nearest rows."""
