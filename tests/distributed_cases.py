@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from genmem.contracts import Hide, Metric
 from genmem.sampling.gallery import generate
 from genmem.sampling.generator import generator_of
 from genmem.training.launch import process_group
+from genmem.training.session import speed_of
 
 EXACT = ("--train.batch=64", "--memory.negatives.dtype=fp32")
 MORE = """
@@ -48,6 +50,14 @@ def train_and_save(data: Path, out: Path, *overrides: str) -> None:
         state["pictures"] = torch.from_numpy(gallery.pictures)
         state["rows"] = torch.from_numpy(gallery.row_N)
         save_file({k: v.contiguous() for k, v in state.items()}, out / f"{collectives.rank()}.safetensors")
+
+
+def write_speed(data: Path, out: Path, *overrides: str) -> None:
+    """What this process knows of its speed; objectives gather, but the first process counts alone."""
+    with process_group(torch.device("cpu")):
+        speed = speed_of(trainer_of(small_recipe(data, *EXACT, *overrides)))
+        found = [speed.flops_per_image or 0.0, speed.ceiling]
+        (out / f"{collectives.rank()}.json").write_text(json.dumps(found))
 
 
 def gather_gradients(out: Path) -> None:

@@ -48,6 +48,17 @@ def test_under_ddp_a_process_holds_what_was_forecast(data, tmp_path):
     assert share.ddp["reduction buckets"] == held["gradients"]
 
 
+def test_under_fsdp_a_process_holds_its_padded_share(data, tmp_path):
+    world = 2
+    recipe = small_recipe(data, *cases.SETTINGS, tables=cases.SLOW_EMA)
+    shapes = shapes_of(ready(recipe))
+    spawn(cases.note_sharded_bytes, (data, tmp_path), world)
+    held = json.loads((tmp_path / "0.json").read_text())
+    (share,) = forecast(recipe, shapes, [world]).shares
+    assert {part: share.fsdp[part] for part in EXACT} == held
+    assert world * share.fsdp["weights"] > share.ddp["weights"], "there is padding to be found"
+
+
 def test_activations_are_those_of_a_step(data):
     recipe = small_recipe(data, "--train.batch=64", "--train.micro_batch=32")
     trainer = trainer_of(recipe)
@@ -108,6 +119,14 @@ def test_groups_that_are_coupled_are_whole_in_the_batch_that_is_counted():
     recipe = load("imagenet256/sit-b2-repulsor", ["--backbone.size=S"])
     share = forecast(recipe, expected_shapes(recipe), [64]).shares[0]
     assert share.batching.batch == 64 * 16 and "groups of 16" in share.note
+
+
+def test_what_a_component_asks_of_the_batch_is_asked_of_the_recipes_own(data):
+    """The quickstart's queue is too short for a batch that 512 processes would share."""
+    recipe = small_recipe(data, small=())
+    (share,) = forecast(recipe, shapes_of(ready(recipe)), [512]).shares
+    assert share.batching.batch == 512 * 16
+    assert share.fsdp["activations"] > 0 and share.ddp["memory.negatives"] > 0
 
 
 def test_records_are_those_of_the_set_and_of_the_tokenizer_before_it(data, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import distributed_cases as cases
 import pytest
 import torch
 import torch.distributed as dist
@@ -13,6 +14,7 @@ from genmem import collectives
 from genmem.building import shapes_of
 from genmem.profiling.step import flops_per_image, measure_step
 from genmem.training import session, speed
+from genmem.training.launch import spawn
 from genmem.training.speed import Speed, measure_ceiling
 
 
@@ -85,3 +87,13 @@ def test_a_run_logs_them(data, tmp_path, monkeypatch):
     }
     scores = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert scores["run"]["MFU"] == pytest.approx(sum(line["mfu"] for line in lines) / len(lines))
+
+
+def test_of_two_processes_the_first_counts_and_both_are_timed(data, tmp_path):
+    whole = ("--objective.spread.group=global",)  # gathered over processes
+    recipe = small_recipe(data, *cases.EXACT, *whole)
+    shapes = shapes_of(trainer_of(recipe).dataset)
+    spawn(cases.write_speed, (data, tmp_path, *whole), 2)
+    (flops, ceiling), (none, same) = (json.loads((tmp_path / f"{n}.json").read_text()) for n in (0, 1))
+    assert flops == flops_per_image(recipe, shapes, world=2) > 0
+    assert none == 0.0 and ceiling == same > 0

@@ -67,3 +67,40 @@ def test_only_memory_of_the_cpu_is_counted():
         "peak": 100,
         "points": [[0.0, 100], [2.0, 70]],
     }
+
+
+def test_on_cuda_the_allocator_is_recorded_over_the_traced_steps_alone(tmp_path, monkeypatch):
+    """The order of the calls, on a machine without a device; `pytest -m gpu` has the device's own."""
+    calls: list[object] = []
+    memory = torch.cuda.memory
+
+    class Fake:
+        def __init__(self, activities, profile_memory):
+            calls.append(len(activities))
+
+        start = stop = export_chrome_trace = lambda self, *_: None
+
+    monkeypatch.setattr("genmem.training.trace.profile", Fake)
+    monkeypatch.setattr(memory, "_record_memory_history", lambda **kw: calls.append(kw.get("enabled", "on")))
+    monkeypatch.setattr(memory, "_dump_snapshot", lambda path: calls.append(path))
+    with Trace(2, tmp_path / "traces", torch.device("cuda"), lambda *words: calls.append("told")) as trace:
+        for step in range(WARM_UP + 4):
+            trace.step(step)
+            calls.append(step)
+    snapshot = str(tmp_path / "traces" / f"memory-{WARM_UP + 1:012d}.pickle")
+    assert calls == [0, 1, "on", 2, 2, 3, snapshot, None, "told", 4, 5, 6]
+
+
+@pytest.mark.gpu
+def test_on_cuda_kernels_and_a_snapshot_are_written(tmp_path):
+    device = torch.device("cuda")
+    square = torch.ones(64, 64, device=device)
+    with Trace(2, tmp_path / "traces", device, lambda *words: None) as trace:
+        for step in range(WARM_UP + 2):
+            square @ square
+            trace.step(step)
+    (steps,) = (tmp_path / "traces").glob("steps-*.json")
+    events = json.loads(steps.read_text())["traceEvents"]
+    assert any(event.get("cat") == "kernel" for event in events)
+    (snapshot,) = (tmp_path / "traces").glob("memory-*.pickle")
+    assert snapshot.stat().st_size > 0

@@ -83,7 +83,9 @@ class Blueprint:
 
 
 @contextmanager
-def drawn(recipe: Recipe, shapes: Shapes, *, world: int = 1, real: bool = False) -> Iterator[Blueprint]:
+def drawn(
+    recipe: Recipe, shapes: Shapes, *, world: int = 1, real: bool = False, batching: Batching | None = None
+) -> Iterator[Blueprint]:
     """A blueprint of one of `world` processes; what computes on it stays inside the context.
 
     Args:
@@ -92,6 +94,7 @@ def drawn(recipe: Recipe, shapes: Shapes, *, world: int = 1, real: bool = False)
         world: Processes that share a step.
         real: Hold zeros after all, and take the smallest micro-batch there is: for components that
             look at values.
+        batching: How a step is split, where that is not to follow from the recipe.
 
     Raises:
         ValueError: Batch, processes and objectives that do not fit together.
@@ -104,7 +107,7 @@ def drawn(recipe: Recipe, shapes: Shapes, *, world: int = 1, real: bool = False)
         yield Blueprint(
             recipe=recipe,
             shapes=shapes,
-            batching=smallest(recipe, world) if real else plan(recipe, world),
+            batching=batching or (smallest(recipe, world) if real else plan(recipe, world)),
             memories=memories,
             assembly=assembly,
             averages=averages,

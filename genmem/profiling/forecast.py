@@ -95,32 +95,30 @@ def forecast(
 
 
 def _share(recipe: Recipe, shapes: Shapes, world: int) -> Share:
-    fitting, note = _fitting(recipe, world)
-    (ddp, fsdp, batching), _ = measure(_count, fitting, shapes, world)
+    batching, note = _fitting(recipe, world)
+    (ddp, fsdp), _ = measure(_count, recipe, shapes, world, batching)
     return Share(batching=batching, ddp=ddp, fsdp=fsdp, note=note)
 
 
-def _count(blueprint: Blueprint) -> tuple[dict[str, int], dict[str, int], Batching]:
-    """Parts under DDP and under FSDP, and the batch they are of."""
+def _count(blueprint: Blueprint) -> tuple[dict[str, int], dict[str, int]]:
+    """Parts under DDP and under FSDP."""
     per_step = {"activations": count_activations(blueprint)}
     per_step |= {f"memory.{name}": s.extent.device_bytes for name, s in blueprint.memories.items()}
     ddp, fsdp = (count_held(blueprint, sharded=sharded) | per_step for sharded in (False, True))
-    return ddp, fsdp, blueprint.batching
+    return ddp, fsdp
 
 
-def _fitting(recipe: Recipe, world: int) -> tuple[Recipe, str]:
-    """The recipe, or the one with the next larger batch that so many processes can share, and why."""
+def _fitting(recipe: Recipe, world: int) -> tuple[Batching, str]:
+    """The recipe's split; or that of the next larger batch that so many processes can share, and why."""
     try:
-        plan(recipe, world)
-        return recipe, ""
+        return plan(recipe, world), ""
     except ValueError as error:
         why = str(error)
     for local in range(-(-recipe.train.batch // world), LARGEST):
         table = attrs.evolve(recipe.train, batch=world * local, micro_batch=None)
-        larger = attrs.evolve(recipe, train=table)
         try:
-            plan(larger, world)
+            found = plan(attrs.evolve(recipe, train=table), world)
         except ValueError:
             continue
-        return larger, f"{why}; counted with train.batch = {world * local}"
+        return found, f"{why}; counted with train.batch = {found.batch}"
     raise ValueError(why)

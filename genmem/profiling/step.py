@@ -19,6 +19,7 @@ from genmem.profiling.activations import count_saved_bytes
 from genmem.profiling.blueprint import Blueprint, drawn
 from genmem.recipe.tables import Recipe
 from genmem.training.assembly import Losses
+from genmem.training.batching import Batching
 
 T = TypeVar("T")
 
@@ -55,14 +56,20 @@ def measure_step(recipe: Recipe, shapes: Shapes, world: int = 1) -> StepCost:
     return attrs.evolve(cost, real=why)
 
 
-def measure(count: Callable[[Blueprint], T], recipe: Recipe, shapes: Shapes, world: int) -> tuple[T, str]:
+def measure(
+    count: Callable[[Blueprint], T],
+    recipe: Recipe,
+    shapes: Shapes,
+    world: int,
+    batching: Batching | None = None,
+) -> tuple[T, str]:
     """`count` on a blueprint; with real zeros, and the reason, where a component looks at values."""
-    with drawn(recipe, shapes, world=world) as blueprint:
+    with drawn(recipe, shapes, world=world, batching=batching) as blueprint:
         try:
             return count(blueprint), ""
         except Exception as error:  # A plugin may fail without values in any way.
             why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    with drawn(recipe, shapes, world=world, real=True) as blueprint:
+    with drawn(recipe, shapes, world=world, real=True, batching=batching) as blueprint:
         return count(blueprint), why
 
 
