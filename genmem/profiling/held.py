@@ -51,14 +51,15 @@ def share_of(tensor: Tensor, world: int) -> int:
 
 
 def _gathered(blueprint: Blueprint) -> int:
-    """What FSDP gathers for a while: two blocks and what belongs to no block in the precision of the
-    forward, and the gradients of one block."""
+    """What FSDP gathers for a while: two blocks in the precision of the forward, what belongs to no block
+    and the gradients of one block in fp32."""
     assembly = blueprint.assembly
     blocks = [assembly.backbone.get_submodule(name) for name in assembly.backbone.block_names]  # type: ignore[union-attr]
     sizes = [_count(block.parameters()) for block in blocks]
     rest = _count(assembly.parameters()) - sum(sizes)
     size = FP32 if blueprint.recipe.train.precision == "fp32" else FP32 // 2
-    return size * (rest + 2 * max(sizes, default=0)) + FP32 * max(sizes, default=0)
+    largest = max(sizes, default=0)
+    return size * 2 * largest + FP32 * (rest + largest)
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:
