@@ -107,6 +107,9 @@ class TrainTable:
     compile: bool = False
     """Compile the backbone's blocks one by one: minutes at the start, faster steps after."""
 
+    shard: bool = False
+    """Split weights, optimizer and averages over the processes (FSDP2), block by block."""
+
     device: str = "auto"
     """ "auto", "cpu", "cuda", "mps"."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from genmem.recipe.tables import EmaTable
+from genmem.training.storage import local
 
 
 class Averages:
@@ -20,10 +21,16 @@ class Averages:
         """Build each average anew from the recipe and start it as an exact copy."""
         self.tables = dict(tables)
         self.modules = {name: _frozen(build(), backbone) for name in tables}
-        self._online: list[Tensor] = list(backbone.parameters())
-        self._held: dict[str, list[Tensor]] = {
-            name: list(module.parameters()) for name, module in self.modules.items()
-        }
+        self._backbone = backbone
+
+    @cached_property
+    def _online(self) -> list[Tensor]:
+        """What this rank holds of the weights; known when they are split, if they are."""
+        return [local(parameter) for parameter in self._backbone.parameters()]
+
+    @cached_property
+    def _held(self) -> dict[str, list[Tensor]]:
+        return {name: [local(p) for p in module.parameters()] for name, module in self.modules.items()}
 
     @torch.no_grad()
     def update(self, steps: int, keep: Tensor) -> None:
@@ -38,9 +45,8 @@ class Averages:
             _move(self._held[name], self._online, keep * (1.0 - decay))
 
 
-def _move(held: Sequence[Tensor], towards: Sequence[Tensor], share: Tensor) -> None:
+def _move(held: list[Tensor], towards: list[Tensor], share: Tensor) -> None:
     """θ̄ += share · (θ - θ̄), each rank its own part of what is sharded; `share` is 0-dim."""
-    held, towards = [_local(tensor) for tensor in held], [_local(tensor) for tensor in towards]
     if share.device.type == "cpu":
         # One pass over the memory. Accelerators have no such kernel for many tensors at once.
         torch._foreach_lerp_(held, towards, [share] * len(held))
@@ -48,10 +54,6 @@ def _move(held: Sequence[Tensor], towards: Sequence[Tensor], share: Tensor) -> N
     change = torch._foreach_sub(towards, held)
     torch._foreach_mul_(change, share)
     torch._foreach_add_(held, list(change))
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _frozen(module: nn.Module, like: nn.Module) -> nn.Module:

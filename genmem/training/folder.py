@@ -26,6 +26,7 @@ FREE = (
     "train.log_every",
     "train.inspect_every",
     "train.trace",
+    "train.shard",
     "train.device",
     "data.workers",
     "data.check",

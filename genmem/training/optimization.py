@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from genmem import collectives
 from genmem.host import did_you_mean
@@ -61,6 +62,8 @@ class Optimization:
         if self.scale is not None:
             self.scale.unscale(self.names.values())
         norm = nn.utils.clip_grad_norm_(self.names.values(), self.table.clip or float("inf"), foreach=True)
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()
         bad = collectives.any_rank(~(norm.isfinite() & loss.isfinite()))
         factor = self.table.factor_at(images_seen, self.images)
         for group, rate in zip(self.adamw.param_groups, self.rates, strict=True):

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from genmem.training.storage import local
+
 FIRST = 2.0**16
 PATIENCE = 2000
 """Good steps in a row after which the scale is doubled."""
@@ -34,7 +36,7 @@ class LossScale:
     @torch.no_grad()
     def unscale(self, parameters: Iterable[nn.Parameter]) -> None:
         """Divide the gradients by the scale."""
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
         if gradients:
             torch._foreach_mul_(gradients, self.value.reciprocal())
 

@@ -21,7 +21,7 @@ from genmem.recipe import load as load_recipe
 from genmem.recipe.tables import Recipe
 from genmem.sampling.generator import generator_of
 from genmem.scoring.evaluation import Evaluation
-from genmem.scoring.report import Reporter, mean_of_last, show
+from genmem.scoring.report import Reporter, Scores, mean_of_last, show
 from genmem.scoring.run_protocol import protocol_of
 from genmem.training import integrity
 from genmem.training.folder import RunFolder
@@ -31,6 +31,7 @@ from genmem.training.journal import Journal, built
 from genmem.training.launch import process_group
 from genmem.training.loop import train
 from genmem.training.progress import TrainingProgress, preparation_progress
+from genmem.training.sharding import gathered
 from genmem.training.speed import Speed, measure_ceiling
 from genmem.training.trace import Trace
 from genmem.training.trainer import Trainer
@@ -89,15 +90,22 @@ def _train(
 def _go_on(trainer: Trainer, journal: Journal, minutes: float | None) -> None:
     folder, console, lead = journal.folder, journal.console, collectives.rank() == 0
     reporter = _reporter(trainer, folder, console)
+    backbone = reporter.generator.backbone
+
+    def score(images_seen: int) -> Scores:
+        with gathered(backbone):
+            return reporter.during(images_seen)
+
     table = trainer.recipe.train
     bar = TrainingProgress(console, table.images, trainer.images_seen, shown=lead)
     trace = Trace(table.trace, folder.traces, trainer.device, journal.say)
     writer = Writer(folder.checkpoints, table.keep, table.keep_every, journal.checkpoint)
     speed = speed_of(trainer)
     with writer, watched(minutes) as interruption, bar, trace:
-        finished = train(trainer, journal, writer, reporter.during, bar, speed, trace, interruption)
+        finished = train(trainer, journal, writer, score, bar, speed, trace, interruption)
     if finished:
-        reporter.finish(trainer.images_seen, _summary(trainer, folder))
+        with gathered(backbone):
+            reporter.finish(trainer.images_seen, _summary(trainer, folder))
     elif lead:
         why = f" after {minutes:g} minutes" if minutes and interruption.timed_out else ""
         console.print(

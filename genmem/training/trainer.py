@@ -5,7 +5,6 @@ Shapes: B batch, C H W sample.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from genmem import collectives
@@ -31,6 +31,7 @@ from genmem.training.compilation import compile_blocks
 from genmem.training.guard import Guard
 from genmem.training.optimization import Optimization
 from genmem.training.scaling import LossScale
+from genmem.training.sharding import kept_whole, refuse_halves, replicate, shard
 from genmem.training.state import capture, restore, resume
 
 
@@ -48,13 +49,13 @@ class Trainer:
         builder = Builder(recipe, shapes_of(dataset))
         self.memories = builder.memories(device)
         self.assembly = builder.assembly(self.memories, device)
-        if recipe.train.compile:
-            compile_blocks(self.assembly.backbone)
-        self.model = _distributed(self.assembly, device)
-        self.scale = LossScale(device) if recipe.train.precision == "fp16" else None
-        self.optimization = Optimization(recipe.optimizer, self.assembly, recipe.train.images, self.scale)
         backbone = self.assembly.backbone
         self.averages = Averages(recipe.ema, backbone, lambda: builder.backbone(self.memories, device))
+        if recipe.train.compile:
+            compile_blocks(backbone)
+        self.model = self._distributed()
+        self.scale = LossScale(device) if recipe.train.precision == "fp16" else None
+        self.optimization = Optimization(recipe.optimizer, self.assembly, recipe.train.images, self.scale)
         self.stream = Stream(
             dataset.shards("train"),
             dataset.spec,
@@ -111,12 +112,24 @@ class Trainer:
         seen, table = self.images_seen, self.recipe.train
         inspect = self.crosses(table.inspect_every, seen + self.batching.batch)
         with self._unsynchronised(last), autocast(self.device, table.precision):
-            losses = cast(Losses, self.model(batch, draws, seen, self.averages.modules, inspect))
+            with kept_whole(self.model) if inspect else nullcontext():
+                losses = cast(Losses, self.model(batch, draws, seen, self.averages.modules, inspect))
             share = losses.total / self.batching.accumulation
             torch.autograd.backward(share if self.scale is None else self.scale(share))
         return losses
 
+    def _distributed(self) -> nn.Module:
+        table = self.recipe.train
+        if collectives.world_size() == 1:
+            return self.assembly
+        if table.shard:
+            refuse_halves(self.recipe)
+            return shard(self.assembly, self.averages.modules.values(), self.device, table.precision)
+        return replicate(self.assembly, self.device)
+
     def _unsynchronised(self, last: bool) -> AbstractContextManager[Any]:
+        if isinstance(self.model, FSDPModule):
+            self.model.set_requires_gradient_sync(last)
         if last or not isinstance(self.model, DistributedDataParallel):
             return nullcontext()
         return self.model.no_sync()
@@ -176,14 +189,3 @@ def wanted_features(recipe: Recipe) -> frozenset[str]:
     """Per-sample features that a training step looks at; the stream reads no others."""
     asked = [table.objective.config.features for table in recipe.objective.values()]
     return frozenset().union(*asked)
-
-
-def _distributed(assembly: nn.Module, device: torch.device) -> nn.Module:
-    if collectives.world_size() == 1:
-        return assembly
-    devices = [device.index] if device.type == "cuda" else None
-    # No buffer changes in a forward; torch 2.13 gave the switch a new name.
-    names = inspect.signature(DistributedDataParallel.__init__).parameters
-    switch = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
-    off: dict[str, Any] = {switch: False}
-    return DistributedDataParallel(assembly, device_ids=devices, **off)
