@@ -47,7 +47,7 @@ def ready(recipe: Recipe) -> Dataset:
 def trainer_of(recipe: Recipe, messages: list[str] | None = None) -> Trainer:
     """A trainer on the CPU."""
     report = messages.append if messages is not None else lambda line: None
-    return Trainer(recipe, ready(recipe), torch.device("cpu"), Guard(report))
+    return Trainer(recipe, ready(recipe), torch.device("cpu"), Guard(report, recipe.guard))
 
 
 def tensors_of(trainer: Trainer) -> dict[str, torch.Tensor]:

@@ -56,11 +56,11 @@ PUBLIC = {
     "genmem.training.launch": "a command that several processes share",
     "genmem.training.progress": "a command that takes a while",
     "genmem.training.assembly": "a benchmark of a training step",
-    "genmem.training.checkpoints": "a benchmark of a training step",
     "genmem.training.compilation": "a benchmark of a training step",
     "genmem.training.guard": "a benchmark of a training step",
     "genmem.training.optimization": "a benchmark of a training step",
     "genmem.training.trainer": "a benchmark of a training step",
+    "genmem.training.writer": "a benchmark of a training step",
     "genmem.pictures": "a command that shows pictures",
     "genmem.testing": "contract checks",
 }

@@ -232,7 +232,7 @@ def _write(
     model = online if recipe.ema else average
     groups["model"] = {PREFIX + name: value for name, value in model.items()}
     shapes = Shapes(sample_shape=facts.sample_shape, num_classes=facts.num_classes, num_samples=0)
-    state = {"steps": 0, "images": 0, "skipped": 0, "fingerprints": {}, "shapes": shapes.to_json()}
+    state = {"steps": 0, "images": 0, "fingerprints": {}, "shapes": shapes.to_json()}
     checkpoint = checkpoints.Checkpoint(groups, {**state, "imported": dict(record)})
     checkpoints.save(RunFolder(folder).checkpoints, 0, checkpoint, keep=1)
 

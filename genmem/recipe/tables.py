@@ -33,6 +33,7 @@ __all__ = [
     "EmaTable",
     "EvaluateTable",
     "GroupTable",
+    "GuardTable",
     "Images",
     "ObjectiveTable",
     "OptimizerTable",
@@ -113,6 +114,9 @@ class TrainTable:
     device: str = "auto"
     """ "auto", "cpu", "cuda", "mps"."""
 
+    timeout: float = attrs.field(default=1800.0, validator=positive)
+    """Seconds a process waits for the others before the run ends, and says which did not come."""
+
     save_every: Images | None = attrs.field(default=None, validator=positive)
     """Images between checkpoints; `evaluate.every` if absent."""
 
@@ -132,6 +136,18 @@ class TrainTable:
     trace: int | None = attrs.field(default=None, validator=positive)
     """Steps to trace with torch's profiler, soon after the run begins or goes on: every operator and
     every allocation, in the run folder's `traces/`."""
+
+
+@attrs.frozen(kw_only=True)
+class GuardTable:
+    """What becomes of a run whose loss or gradient is not finite. Such a step is skipped, always."""
+
+    skips: int = attrs.field(default=20, validator=positive)
+    """Steps skipped in a row after which the run rolls back: to its last good checkpoint, and on from
+    there in another order of samples and with other noise."""
+
+    rollbacks: int = attrs.field(default=3, validator=not_negative)
+    """Roll-backs a run may make; when it would need another it stops, with a report."""
 
 
 @attrs.frozen(kw_only=True)
@@ -197,6 +213,7 @@ class Recipe:
     guidance: Seat[GuidanceConfig] | None = seat("guidance", optional=True)
     train: TrainTable
     optimizer: OptimizerTable = OptimizerTable()
+    guard: GuardTable = GuardTable()
     ema: Mapping[str, EmaTable] = tables(EmaTable)
     evaluate: EvaluateTable
     notify: Mapping[str, Seat[NotifierConfig]] = seats("notifier")

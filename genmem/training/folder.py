@@ -28,6 +28,7 @@ FREE = (
     "train.trace",
     "train.shard",
     "train.device",
+    "train.timeout",
     "data.workers",
     "data.check",
     "data.damage",
@@ -35,6 +36,7 @@ FREE = (
     "data.cache",
     "evaluate.",
     "notify.",
+    "guard.",
     "sweep.",
     "published.",
     "description",
@@ -56,6 +58,8 @@ class RunFolder:
         self.scores = path / "scores.json"
         self.evaluations = path / "evaluations"
         self.damaged = path / "damaged.jsonl"
+        self.skipped = path / "skipped.jsonl"
+        self.divergence = path / "divergence.json"
         self.lock = path / ".lock"
 
     def begin(self, recipe: Recipe, catalog: Catalog, argv: Iterable[str]) -> None:
@@ -109,6 +113,11 @@ class RunFolder:
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
         with self.metrics.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def note_skipped(self, record: Mapping[str, Any]) -> None:
+        """Append one line to skipped.jsonl."""
+        with self.skipped.open("a") as file:
             file.write(json.dumps(record) + "\n")
 
     def rewind(self, images_seen: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from genmem import collectives
 from genmem.data.files import hash_file
 
 VERSION = 2
@@ -106,3 +107,13 @@ def verify(path: Path, group: str = "", share: int = 0, shares: int = 1) -> None
     for name in sorted(name for name in files if name.startswith(group and f"{group}/"))[share::shares]:
         if hash_file(path / name) != files[name]["sha256"]:
             raise Damaged(f"{path / name} cannot be read: its sha256 is not the one it was written with")
+
+
+def shared_fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint; every rank looks at its share of the files. Collective."""
+    try:
+        verify(path, share=collectives.rank(), shares=collectives.world_size())
+        fault = None
+    except Damaged as error:
+        fault = str(error)
+    return collectives.first_word(fault)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 import torch
+from torch import Tensor
 
 from genmem import collectives
 
@@ -19,6 +20,7 @@ class Interruption:
     def __init__(self, minutes: float | None = None) -> None:
         """Not yet asked; it will be after so many minutes from now."""
         self._signalled = False
+        self._told: Tensor | None = None
         self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
 
     @property
@@ -31,9 +33,16 @@ class Interruption:
         """The time is over."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    def on_any_rank(self, device: torch.device) -> bool:
-        """Whether any process was asked; every rank gets the same answer. Synchronises."""
-        return bool(collectives.any_rank(torch.tensor(self.asked, device=device)))
+    def agreed(self, device: torch.device) -> bool:
+        """Whether any process was asked, told to all at the same step. Collective, once a step.
+
+        With several processes the answer is that of the step before, so that the device never waits.
+        """
+        if collectives.world_size() == 1:
+            return self.asked
+        before = self._told
+        self._told = collectives.any_rank(torch.full((), self.asked, device=device))
+        return before is not None and bool(before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._signalled:

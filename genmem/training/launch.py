@@ -7,27 +7,56 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.multiprocessing import get_context
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
+from genmem.training.peers import WAY_OUT, LostPeer, naming_lost_peers
+
+PATIENCE_S = 1800.0
+"""Seconds a process waits for the others, unless a recipe says."""
+
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
-    """Join the process group that the environment announces (torchrun's variables), if it does."""
+def process_group(device: torch.device, timeout: float = PATIENCE_S) -> Iterator[None]:
+    """Join the process group that the environment announces (torchrun's variables), if it does.
+
+    Args:
+        device: Where tensors lie that are communicated.
+        timeout: Seconds to wait for the other processes.
+
+    Raises:
+        LostPeer: Another process did not come; the message has its number.
+    """
     if "WORLD_SIZE" not in os.environ or dist.is_initialized():
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    yield
-    # Not after an error: leaving the group would make the peers fail before the cause is told.
-    # Leaving while a peer still works has aborted processes at exit, so all leave together.
-    dist.barrier()
+        # Where every rank stood when NCCL gave up is written beside the traceback.
+        os.environ.setdefault("TORCH_NCCL_TRACE_BUFFER_SIZE", "2000")
+        os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "1")
+    patience = timedelta(seconds=timeout)
+    store, rank, world = next(rendezvous("env://", timeout=patience))
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=PrefixStore("group", store),
+        rank=rank,
+        world_size=world,
+        timeout=patience,
+    )
+    with naming_lost_peers(PrefixStore("peers", store), timeout):
+        yield
+        # Not after an error: leaving the group would make the peers fail before the cause is told.
+        # Leaving while a peer still works has aborted processes at exit, so all leave together.
+        dist.barrier()
     dist.destroy_process_group()
 
 
@@ -46,13 +75,37 @@ def spawn(target: Callable[..., None], arguments: tuple[Any, ...], processes: in
     context = start_processes(  # type: ignore[no-untyped-call]
         _enter, settings, nprocs=processes, join=False
     )
+    dead: tuple[int, str] | None = None
     try:
         with _signals_left_to(context.processes):
+            dead = _first_dead(context.processes)
             while not context.join():
                 pass
     except (ProcessRaisedException, ProcessExitedException) as error:
-        rank, cause = (error.error_index, str(error)) if failures.empty() else failures.get()
-        raise ValueError(f"process {rank}: {cause}") from error
+        raise ValueError(_cause(dead, failures) or f"process {error.error_index}: {error}") from error
+
+
+def _first_dead(processes: list[Any]) -> tuple[int, str] | None:
+    """Rank and signal of a process that a signal ended, if that is how the first one ended."""
+    ready = wait([process.sentinel for process in processes])
+    for rank, process in enumerate(processes):
+        if process.sentinel in ready:
+            process.join(1.0)
+            if process.exitcode is not None and process.exitcode < 0:
+                return rank, signal.Signals(-process.exitcode).name
+    return None
+
+
+def _cause(dead: tuple[int, str] | None, failures: Any) -> str | None:
+    """What the first process to fail said; of one that could not say anything, what ended it."""
+    said: dict[int, str] = {}
+    while not failures.empty():
+        rank, text = failures.get()
+        said[rank] = text
+    if dead is not None and dead[0] not in said:
+        memory = " (the system does that where memory runs out)" if dead[1] == "SIGKILL" else ""
+        return f"process {dead[0]} was ended by {dead[1]}{memory}{WAY_OUT}"
+    return next((f"process {rank}: {text}" for rank, text in said.items()), None)
 
 
 @contextmanager
@@ -92,7 +145,9 @@ def _enter(
     try:
         target(*arguments)
     except Exception as error:
-        named = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        named = (
+            str(error) if isinstance(error, (ValueError, LostPeer)) else f"{type(error).__name__}: {error}"
+        )
         failures.put((rank, named))
         raise
 

@@ -14,6 +14,7 @@ from genmem.scoring.report import Scores
 from genmem.training.interruption import Interruption
 from genmem.training.journal import Journal
 from genmem.training.progress import TrainingProgress
+from genmem.training.rollback import roll_back
 from genmem.training.speed import Speed
 from genmem.training.trace import Trace
 from genmem.training.trainer import Trainer
@@ -36,11 +37,21 @@ def train(
     """Train until all images are seen, or until asked to stop. Returns whether it is finished."""
     table, evaluate = trainer.recipe.train, trainer.recipe.evaluate
     window, watch = _Window(trainer.images_seen), _Watch()
+    if trainer.steps == 0:
+        # Something to roll back to; and whether checkpoints can be written is known at once.
+        _save(trainer, writer)
     while not trainer.finished:
         window.add(trainer.step())
         trace.step(trainer.images_seen)
         writer.check()
         progress.advance(trainer.batching.batch)
+        if trainer.finished:
+            trainer.guard.settle()
+        if trainer.guard.spent:
+            journal.warn(roll_back(trainer, journal.folder, writer), trainer.images_seen)
+            progress.move_to(trainer.images_seen)
+            window = _Window(trainer.images_seen)
+            continue
         if _due(trainer, table.log_every):
             _log(trainer, journal, progress, speed, window, watch)
         if _due(trainer, evaluate.every):
@@ -48,11 +59,10 @@ def train(
             window.restart_clock()
         if _due(trainer, table.save_every or evaluate.every):
             _save(trainer, writer)
-        if _asked(trainer, interruption):
+        if interruption.agreed(trainer.device):
             _save(trainer, writer)
             writer.settle()
             return False
-    trainer.guard.settle()
     writer.settle()
     return True
 
@@ -146,9 +156,3 @@ def _save(trainer: Trainer, writer: Writer) -> None:
     """Begin to write a checkpoint; training goes on meanwhile."""
     trainer.guard.settle()
     writer.save(trainer.images_seen, trainer.checkpoint())
-
-
-def _asked(trainer: Trainer, interruption: Interruption) -> bool:
-    if collectives.world_size() == 1:
-        return interruption.asked
-    return _due(trainer, trainer.recipe.train.log_every) and interruption.on_any_rank(trainer.device)

@@ -54,6 +54,10 @@ class TrainingProgress:
         """So many more images were seen."""
         self._bar.advance(self._task, images)
 
+    def move_to(self, images: int) -> None:
+        """So many images are seen now: the run went back."""
+        self._bar.update(self._task, completed=images)
+
     def show(self, values: Mapping[str, float]) -> None:
         """Show the newest MFU, denoising loss and each objective's value beside the bar."""
         shown = {

@@ -23,9 +23,9 @@ from genmem.sampling.generator import generator_of
 from genmem.scoring.evaluation import Evaluation
 from genmem.scoring.report import Reporter, Scores, mean_of_last, show
 from genmem.scoring.run_protocol import protocol_of
-from genmem.training import integrity
 from genmem.training.folder import RunFolder
 from genmem.training.guard import Guard
+from genmem.training.integrity import newest, shared_fault
 from genmem.training.interruption import watched
 from genmem.training.journal import Journal, built
 from genmem.training.launch import process_group
@@ -55,7 +55,7 @@ def run(
     recipe = load_recipe(source, overrides, plugins)
     catalog = load_catalog(tuple(Path(file) for file in recipe.plugins))
     device = resolve(recipe.train.device)
-    with process_group(device):
+    with process_group(device, recipe.train.timeout):
         folder = RunFolder(out or Path("runs") / recipe.name)
         console = Console()
         journal = Journal(folder, console, built(recipe))
@@ -70,7 +70,8 @@ def _train(
     recipe: Recipe, dataset: Dataset, device: torch.device, journal: Journal, minutes: float | None
 ) -> None:
     folder, console, lead = journal.folder, journal.console, collectives.rank() == 0
-    trainer = Trainer(recipe, dataset, device, Guard(journal.warn))
+    guard = Guard(journal.warn, recipe.guard, folder.note_skipped if lead else stay_silent)
+    trainer = Trainer(recipe, dataset, device, guard)
     if trainer.stream.damages is not None:
         trainer.stream.damages.write_to(folder.damaged)
     _resume(trainer, folder, console)
@@ -171,23 +172,13 @@ def _resume(trainer: Trainer, folder: RunFolder, console: Console) -> None:
         if lead:
             console.print(f"[yellow]{escape(line)}", highlight=False, soft_wrap=True)
 
-    found = integrity.newest(folder.checkpoints, _fault, tell)
+    found = newest(folder.checkpoints, shared_fault, tell)
     if found:
         trainer.resume(found)
         if lead:
             console.print(f"going on from {trainer.images_seen:,} images ({found})", highlight=False)
     if lead:
         folder.rewind(trainer.images_seen)
-
-
-def _fault(path: Path) -> str | None:
-    """What is wrong with a checkpoint; every rank looks at its share of the files."""
-    try:
-        integrity.verify(path, share=collectives.rank(), shares=collectives.world_size())
-        fault = None
-    except integrity.Damaged as error:
-        fault = str(error)
-    return collectives.first_word(fault)
 
 
 class _sole_owner:

@@ -29,7 +29,7 @@ def capture(trainer: Trainer) -> Checkpoint:
     }
     return Checkpoint(
         tensors,
-        {"steps": trainer.steps, "images": trainer.images_seen, "skipped": trainer.guard.skipped}
+        {"steps": trainer.steps, "images": trainer.images_seen, "guard": trainer.guard.state()}
         | {"fingerprints": trainer.fingerprints(), "shapes": shapes_of(trainer.dataset).to_json()},
     )
 
@@ -63,7 +63,8 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         if f"memory.{name}" in tensors:
             store.load_state(tensors[f"memory.{name}"])
     trainer.steps = checkpoint.state["steps"]
-    trainer.guard.skipped = checkpoint.state["skipped"]
+    trainer.guard.load_state(checkpoint.state["guard"])
+    trainer.stream.reseed(trainer.seed)
 
 
 def place_in(trainer: Trainer) -> Place:

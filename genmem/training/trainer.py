@@ -85,6 +85,11 @@ class Trainer:
         """Whether all images of the recipe were seen."""
         return self.images_seen >= self.recipe.train.images
 
+    @property
+    def seed(self) -> int:
+        """Of data and draws now: the recipe's, until the run rolls back."""
+        return self.guard.data_seed(self.recipe.train.seed)
+
     def crosses(self, every: int, images: int) -> bool:
         """Whether the step that ends at so many images crosses a multiple of `every`, or is the last."""
         before = images - self.batching.batch
@@ -108,7 +113,7 @@ class Trainer:
 
     def _backward(self, batch: Batch, *, last: bool) -> Losses:
         """Forward and backward of one micro-batch; gradients are reduced on the last one."""
-        draws = Draws(self.recipe.train.seed, batch.index_B, batch.round_B)
+        draws = Draws(self.seed, batch.index_B, batch.round_B)
         seen, table = self.images_seen, self.recipe.train
         inspect = self.crosses(table.inspect_every, seen + self.batching.batch)
         with self._unsynchronised(last), autocast(self.device, table.precision):
@@ -148,7 +153,7 @@ class Trainer:
 
     def _seed_step(self) -> None:
         # Ours draw from Draws; a plugin that uses torch's generator is still the same after a resume.
-        low, _ = key_of(self.recipe.train.seed, f"step/{self.steps}/{collectives.rank()}")
+        low, _ = key_of(self.seed, f"step/{self.steps}/{collectives.rank()}")
         torch.manual_seed(low)
 
     # state ---------------------------------------------------------------------------------

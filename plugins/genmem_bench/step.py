@@ -78,7 +78,7 @@ def run(
             "rounds": rounds,
             **parts,
             **compare(trainer, rounds),
-            **stall(trainer, Path(folder), rounds),
+            **stall(trainer, Path(folder)),
         }
 
 

@@ -93,6 +93,7 @@ class Stream:
         self._restore = Restoration(spec, self.device)
         self.damages = None if skip is None else Damages(shards, self._toss, seed=seed, most=skip)
         """What was found damaged, where it may be skipped."""
+        self._workers = workers
         self._ahead = ReadAhead(self._gather, workers)
         self._prefetch: Prefetch | None = None
 
@@ -110,6 +111,16 @@ class Stream:
         number_B = np.asarray(numbers, np.int64)
         rows = self._read(number_B, np.full_like(number_B, view), np.zeros_like(number_B))
         return self._finish(rows, None)
+
+    def reseed(self, seed: int) -> None:
+        """From now on another order, other coins and other posteriors."""
+        if seed == self.seed:
+            return
+        self.close()
+        self.seed = seed
+        self.order = Order(self.shards.counts, seed=seed, window=self.order.window, lanes=self.order.lanes)
+        self._ahead = ReadAhead(self._gather, self._workers)
+        self._prefetch = None
 
     def close(self) -> None:
         """Forget what was read ahead and end the threads."""
