@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,8 +68,20 @@ def everything(data: Path, *overrides: str, step: int = 4) -> Recipe:
     return small_recipe(data, *overrides, tables=tables, plugins=[STRESS], small=TINY)
 
 
-def go(recipe: Recipe, path: Path, kill_after: int | None = None) -> Trainer:
-    """Train from wherever the folder left off; die after so many steps of this process."""
+def go(
+    recipe: Recipe,
+    path: Path,
+    kill_after: int | None = None,
+    after: Mapping[int, Callable[[], None]] | None = None,
+) -> Trainer:
+    """Train from wherever the folder left off.
+
+    Args:
+        recipe: From `everything`.
+        path: Run folder.
+        kill_after: Die after so many steps of this process.
+        after: What happens after so many steps of this process.
+    """
     folder = RunFolder(path)
     path.mkdir(parents=True, exist_ok=True)
     console = Console(file=io.StringIO())
@@ -76,8 +90,8 @@ def go(recipe: Recipe, path: Path, kill_after: int | None = None) -> Trainer:
     trainer.guard._report, trainer.guard._note = journal.warn, folder.note_skipped
     if found := newest(folder.checkpoints):
         trainer.resume(found)
-    if kill_after is not None:
-        _die_after(trainer, kill_after)
+    events = dict(after or {}) | ({} if kill_after is None else {kill_after: _die})
+    _step_with(trainer, events)
     table = recipe.train
     bar = TrainingProgress(console, table.images, trainer.images_seen, shown=False)
     speed, trace = Speed(table.images, None, 1.0), Trace(None, folder.traces, trainer.device, journal.say)
@@ -86,15 +100,18 @@ def go(recipe: Recipe, path: Path, kill_after: int | None = None) -> Trainer:
     return trainer
 
 
-def _die_after(trainer: Trainer, steps: int) -> None:
-    step, left = trainer.step, iter(range(steps))
+def _die() -> None:
+    raise Killed
 
-    def step_or_die():
-        if next(left, None) is None:
-            raise Killed
+
+def _step_with(trainer: Trainer, events: Mapping[int, Callable[[], None]]) -> None:
+    step, number = trainer.step, itertools.count()
+
+    def step_after_event():
+        events.get(next(number), lambda: None)()
         return step()
 
-    trainer.step = step_or_die  # type: ignore[method-assign]
+    trainer.step = step_after_event  # type: ignore[method-assign]
 
 
 @contextmanager

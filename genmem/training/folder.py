@@ -6,7 +6,7 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class RunFolder:
         self.skipped = path / "skipped.jsonl"
         self.divergence = path / "divergence.json"
         self.lock = path / ".lock"
+        self._make: Callable[[], None] = lambda: path.mkdir(parents=True, exist_ok=True)
 
     def begin(self, recipe: Recipe, catalog: Catalog, argv: Iterable[str]) -> None:
         """Write what was run, or check that this run may go on here.
@@ -70,11 +71,16 @@ class RunFolder:
         """
         if self.recipe.exists():
             self.check(recipe)
-        self.samples.mkdir(parents=True, exist_ok=True)
-        write_text(self.recipe, dump(recipe))
-        self._keep_files(catalog)
         environment = describe_environment(catalog) | {"argv": list(argv)}
-        write_text(self.path / "environment.json", json.dumps(environment, indent=1))
+
+        def make() -> None:
+            self.samples.mkdir(parents=True, exist_ok=True)
+            write_text(self.recipe, dump(recipe))
+            self._keep_files(catalog)
+            write_text(self.path / "environment.json", json.dumps(environment, indent=1))
+
+        make()
+        self._make = make
 
     def check(self, recipe: Recipe) -> None:
         """Whether a run of this recipe may go on here.
@@ -112,13 +118,18 @@ class RunFolder:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        self._append(self.metrics, record)
 
     def note_skipped(self, record: Mapping[str, Any]) -> None:
         """Append one line to skipped.jsonl."""
-        with self.skipped.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        self._append(self.skipped, record)
+
+    def _append(self, file: Path, record: Mapping[str, Any]) -> None:
+        """One line more. A folder that somebody removed is made again."""
+        if not self.path.is_dir() or not self.recipe.exists():
+            self._make()
+        with file.open("a") as stream:
+            stream.write(json.dumps(record) + "\n")
 
     def rewind(self, images_seen: int) -> None:
         """Drop lines of metrics.jsonl that a resumed run will write again."""
