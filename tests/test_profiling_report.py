@@ -3,6 +3,7 @@
 import io
 import json
 
+import attrs
 import pytest
 import torch
 from rich.console import Console
@@ -18,6 +19,7 @@ from genmem.profiling.difference import Difference
 from genmem.profiling.footprint import Footprint
 from genmem.profiling.report import CostReport, format_bytes, format_count
 from genmem.profiling.step import StepCost
+from genmem.profiling.tables import tree
 from genmem.profiling.working_set import measure_working_set
 
 
@@ -169,9 +171,15 @@ def test_the_report_for_people() -> None:
     assert "memory.bank: 4.00 KiB more lie on disk" in text
 
 
-def test_counts_that_disagree_are_said() -> None:
-    import attrs
+def test_only_numbers_in_a_row_are_one_line() -> None:
+    """0 and 2 of a Sequential are not 0 … 1; a layer between them costs nothing."""
+    network = nn.Sequential(*(part for _ in range(3) for part in (nn.Linear(4, 4), nn.SiLU())))
+    counted = count_macs(network, (torch.zeros(1, 4),))
+    one = attrs.evolve(report(), parameters=count_parameters(network), macs=counted, worked_out=None)
+    assert [branch.label for branch in tree(one)] == ["0", "2", "4"]
 
+
+def test_counts_that_disagree_are_said() -> None:
     wrong = attrs.evolve(report(), worked_out=Count(sum(PARAMETERS.values()) + 1, sum(MACS.values()) * 2))
     assert len(wrong.doubts()) == 2
     assert "MACs not to be trusted" in shown(wrong) and "the backbone's own sum has" in shown(wrong)

@@ -60,7 +60,7 @@ def _folded(branches: list[Branch]) -> Iterator[Branch]:
         first = branches[place]
         inner = _inner(branches, place)
         alike, end = 1, place + 1 + len(inner)
-        while end < len(branches) and _same(first, inner, branches, end):
+        while end < len(branches) and _same(first, alike, inner, branches, end):
             alike, end = alike + 1, end + 1 + len(inner)
         yield first._replace(alike=alike)
         yield from _folded(inner)
@@ -75,11 +75,11 @@ def _inner(branches: list[Branch], place: int) -> list[Branch]:
     return branches[place + 1 : end]
 
 
-def _same(first: Branch, inner: list[Branch], branches: list[Branch], place: int) -> bool:
-    """Whether the module there is the next number beside `first`, with the same costs inside."""
+def _same(first: Branch, alike: int, inner: list[Branch], branches: list[Branch], place: int) -> bool:
+    """Whether the module there is the `alike`-th number after `first`, with the same costs inside."""
     other = branches[place]
-    parent, _, leaf = other.name.rpartition(".")
-    if parent != first.name.rpartition(".")[0] or not leaf.isdigit():
+    parent, _, leaf = first.name.rpartition(".")
+    if not leaf.isdigit() or other.name != f"{parent}.{int(leaf) + alike}".lstrip("."):
         return False
     costs = [branch[1:4] for branch in (first, *inner)]
     return costs == [branch[1:4] for branch in (other, *_inner(branches, place))]
