@@ -5,6 +5,7 @@ pytest -m slow tests/test_comparing_browser.py
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -17,7 +18,7 @@ from comparing_parts import make_memory_run, make_run
 from PIL import Image
 
 from genmem.comparing.comparison import compare
-from genmem.comparing.page import render
+from genmem.comparing.page import POLICY, render
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -70,7 +71,10 @@ def page(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("width", [1280, 400])
 def test_every_section_is_seen_and_nothing_is_fetched(tmp_path: Path, page: Path, width: int) -> None:
     """A probe beside the page measures it; for the probe alone the policy lets a script run."""
-    text = page.read_text().replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';")
+    policy = html.escape(POLICY).replace("&#x27;", "&#39;")
+    text = page.read_text()
+    assert text.count(policy) == 1
+    text = text.replace(policy, f"{policy}; script-src &#39;unsafe-inline&#39;")
     probed = tmp_path / "probed.html"
     probed.write_text(text.replace("</body>", PROBE))
     dom = browse(tmp_path, probed, f"--window-size={width},900", "--dump-dom")

@@ -94,7 +94,7 @@ def dots(rows: Sequence[Dots], say: Say, said: str, floor: float | None = None) 
 
 
 def _dot_row(chart: Element, row: Dots, y: float, x: Scale) -> None:
-    svg.text(chart, LABEL - 10, y + 4, _short(row.name, 24), "label", "end")
+    svg.text(chart, LABEL - 10, y + 4, _short(row.name, 23), "label", "end")
     if row.sd is not None:
         kind = f"spread s{row.index % svg.COLOURS}"
         svg.line(chart, x(row.mean - row.sd), y, x(row.mean + row.sd), y, kind)

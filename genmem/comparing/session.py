@@ -19,6 +19,9 @@ from genmem.comparing.verdict import verdicts
 from genmem.data.files import write_text
 from genmem.training.progress import preparation_progress
 
+WIDE = 10_000
+"""Columns of a terminal in which every table fits."""
+
 
 def run_comparison(
     paths: Sequence[Path],
@@ -51,7 +54,11 @@ def run_comparison(
 
 def show(found: Comparison, console: Console) -> None:
     """Tables, then the verdict and what must be said with it."""
-    console.print(_table("scores: mean ± standard deviation", score_table(found)))
+    whole = _table("scores: mean ± standard deviation", score_table(found))
+    if console.measure(whole, options=console.options.update(width=WIDE)).maximum > console.width:
+        whole = _table("scores: mean ± standard deviation", score_table(found, [found.standing.headline]))
+        console.print("this terminal is too narrow for all scores; --json and the page have them")
+    console.print(whole)
     console.print(_table("costs", cost_table(found)))
     console.print(_differences(found))
     for one in verdicts(found):

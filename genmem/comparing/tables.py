@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -21,6 +22,7 @@ from genmem.comparing.words import (
     score_text,
     training_text,
 )
+from genmem.scoring.table import Column
 
 
 @attrs.frozen(kw_only=True)
@@ -58,23 +60,26 @@ class Sheet:
     blocks: tuple[Block, ...]
 
 
-def score_table(comparison: Comparison) -> Sheet:
-    """Scores with their spread, a block for each task."""
-    titles = [f"{column.title}{ARROWS[column.better]}" for column in comparison.standing.columns]
+def score_table(comparison: Comparison, columns: Sequence[Column] | None = None) -> Sheet:
+    """Scores with their spread, a block for each task; of some columns where they are given."""
+    columns = comparison.standing.columns if columns is None else columns
+    titles = [f"{column.title}{ARROWS[column.better]}" for column in columns]
     reach = f"images to {comparison.mark:.4g}" if comparison.mark is not None else "images to baseline"
-    blocks = [_block(comparison, task) for task in comparison.standing.tasks]
+    blocks = [_block(comparison, task, columns) for task in comparison.standing.tasks]
     return Sheet(titles=(*titles, reach, "repeated over", "protocol"), blocks=tuple(blocks))
 
 
-def _block(comparison: Comparison, task: Task) -> Block:
-    ranked = [_line(comparison, task, entry, rank) for rank, entry in enumerate(task.entries, 1)]
-    asides = [_line(comparison, task, entry, None) for entry in task.asides]
+def _block(comparison: Comparison, task: Task, columns: Sequence[Column]) -> Block:
+    ranked = [_line(comparison, task, entry, rank, columns) for rank, entry in enumerate(task.entries, 1)]
+    asides = [_line(comparison, task, entry, None, columns) for entry in task.asides]
     another = ": another task than the others" if task.memory else ""
     return Block(told=f"{task.told}{another}", lines=(*ranked, *asides))
 
 
-def _line(comparison: Comparison, task: Task, entry: Entry, rank: int | None) -> Line:
-    columns, group = comparison.standing.columns, entry.group
+def _line(
+    comparison: Comparison, task: Task, entry: Entry, rank: int | None, columns: Sequence[Column]
+) -> Line:
+    group = entry.group
     cells = [score_text(entry.figures.get(column.key), column) for column in columns]
     several = len(task.entries) > 1
     best = [several and rank is not None and comparison.standing.winner(task, c) is entry for c in columns]

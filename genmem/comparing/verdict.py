@@ -143,7 +143,7 @@ def _cost(comparison: Comparison, task: Task) -> Iterator[Statement]:
 def _sampling(costs: Costs) -> str:
     return (
         f"{count_text(costs.sample_flops, 'FLOPs')} in {costs.evaluations or 'unknown many'} network "
-        f"evaluations, with {count_text(costs.parameters)} parameters in {bytes_text(costs.bytes)}."
+        f"evaluations, with {count_text(costs.parameters)} parameters and {bytes_text(costs.bytes)}."
     )
 
 
@@ -162,7 +162,8 @@ def _beside(comparison: Comparison, best: Entry, costs: Costs) -> str:
     if reached is not None and reached.spread is not None:
         fewer = baseline.images / reached.spread.mean
         images = images_text(reached.spread.mean)
-        told.append(f"its last score came after {images} images, {fewer:.1f} times fewer than it saw")
+        if fewer > 1:
+            told.append(f"its last score came after {images} images, {fewer:.1f} times fewer than it saw")
     return f"{'; '.join(told)}." if told else ""
 
 
