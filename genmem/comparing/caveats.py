@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from genmem.comparing.comparison import Comparison
-from genmem.comparing.protocols import name_memory
 from genmem.comparing.standing import GAUSSIAN, REAL, Task, reference_row
 from genmem.comparing.words import images_text, score_text
 from genmem.scoring.table import HELD_OUT
@@ -29,11 +28,7 @@ def caveats_of(comparison: Comparison, task: Task) -> Iterator[str]:
 def _memory(task: Task) -> Iterator[str]:
     if not task.memory:
         return
-    told = "; ".join(f"{one.group.name}: {name_memory(one.group.memory or {})}" for one in task.entries)
-    yield (
-        "This is another task than being told a label or nothing: rows are features of real pictures. "
-        f"The rows: {told}."
-    )
+    yield "This is another task than being told a label or nothing: rows are features of real pictures."
     if all(one.row == HELD_OUT for one in task.entries):
         yield "It is ranked on rows of held-out pictures, which the bank never had."
 
@@ -64,8 +59,8 @@ def _copies(task: Task) -> Iterator[str]:
         if mine.spread.mean > TWICE * cell.value:
             column = next(c for c in entry.group.scorings[0].table.columns if c.key == COPIES)
             yield (
-                f"{score_text(mine, column)} of {entry.name}'s samples are as near to a training picture "
-                f"as a copy; of real held-out pictures it is {column.text(cell.value)}."
+                f"Of the samples of {entry.name}, {score_text(mine, column)} are as near to a training "
+                f"picture as a copy; of real held-out pictures it is {column.text(cell.value)}."
             )
 
 
@@ -83,7 +78,9 @@ def general_caveats(comparison: Comparison) -> Iterator[str]:
     yield from _rates(comparison)
     if comparison.trouble:
         yield f"No curves: {comparison.trouble}."
-    yield from dict.fromkeys(costs.reason for costs in comparison.costs.values() if costs.reason)
+    reasons = {name: costs.reason for name, costs in comparison.costs.items() if costs.reason}
+    if reasons:
+        yield f"Costs of {', '.join(reasons)} are not counted: {next(iter(reasons.values()))}."
 
 
 def _rates(comparison: Comparison) -> Iterator[str]:

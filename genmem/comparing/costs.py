@@ -46,8 +46,7 @@ def costs_of(group: Group, plugins: tuple[Path, ...]) -> Costs:
     try:
         return _count(group, plugins)
     except (ValueError, OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        return Costs(evaluations=group.evaluations, reason=f"costs of {group.name} not counted: {reason}")
+        return Costs(evaluations=group.evaluations, reason=str(error).splitlines()[0])
 
 
 def _count(group: Group, plugins: tuple[Path, ...]) -> Costs:

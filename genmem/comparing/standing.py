@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from genmem.comparing.groups import Estimate, Group
-from genmem.comparing.protocols import task_of, tell_task
+from genmem.comparing.protocols import name_memory, task_of, tell_task
 from genmem.comparing.statistics import differs
 from genmem.host import did_you_mean
 from genmem.scoring.table import DECODE, HELD_OUT, SAMPLES, Column, Row
@@ -109,7 +109,9 @@ def _task(name: str, entries: Sequence[Entry], headline: Column) -> Task:
     ranked = sorted((one for one in mine if one.ranked), key=lambda one: _order(one, headline))
     first = mine[0].group
     return Task(
-        told=tell_task(first.protocol),
+        told=f"{tell_task(first.protocol)} ({name_memory(first.memory)})"
+        if first.memory
+        else tell_task(first.protocol),
         memory=first.protocol.memory is not None,
         entries=tuple(ranked),
         asides=tuple(one for one in mine if not one.ranked),
