@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import attrs
+
 from genmem import hookimpl
 from genmem.contracts import Facts, ObjectiveConfig
 
@@ -24,9 +25,10 @@ class MisfortuneConfig(ObjectiveConfig):
     """Images seen."""
 
     def build(self, facts: Facts):
+        from torch import nn
+
         from genmem import collectives
         from genmem.contracts import Objective
-        from torch import nn
 
         class Misfortune(nn.Module):
             def forward(_, step, /):
