@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from genmem.cli.options import run_arguments
+from genmem.cli.set_options import check_options, set_options, settings_of
 
 
 def _numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -21,7 +23,7 @@ def _numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> t
     return seeds
 
 
-@click.command("evaluate", short_help="Score a run.")
+@click.command("evaluate", short_help="Score a run, or any set of pictures.")
 @run_arguments
 @click.option(
     "--seeds",
@@ -36,6 +38,7 @@ def _numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> t
 @click.option("--by", metavar="SCORE", help="What a search goes by; the first column if absent.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON object.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also write that object to a file.")
+@set_options
 def command(
     run: str,
     overrides: tuple[str, ...],
@@ -46,8 +49,13 @@ def command(
     plugins: tuple[Path, ...],
     as_json: bool,
     out: Path | None,
+    given: dict[str, Any],
 ) -> None:
     """Score the newest checkpoint of a run, beside noise, a Gaussian and the floor.
+
+    With --reference, score any pictures against any others, by one encoder: in place of RUN a folder with
+    its subfolders, an .npz with arr_0, tar shards, or a split of a prepared set. A run's samples are made as
+    they are scored.
 
     Overrides may change how samples are made and scored: sampler, guidance, evaluate, and the memory
     that conditions (another bank, another way to draw). Scores are kept in RUN/evaluations.
@@ -62,7 +70,18 @@ def command(
       genmem evaluate runs/quickstart --seed 1 --json
       genmem evaluate runs/quickstart --sampler.steps=50
       genmem evaluate runs/quickstart --weights ema,online --sampler.steps=25,50 --budget 500 --seeds 0,1,2
+      genmem evaluate pictures/ --reference data/digits/test --encoder random-conv --metrics fd,kid
+      genmem evaluate samples.npz --reference adm.npz --encoder inception --encoder.weights=inception.pth
+      genmem evaluate data/digits/train --save-reference digits.npz --encoder random-conv
+      genmem evaluate runs/quickstart --reference data/digits/test --encoder random-conv --samples 5000
     """
+    if given := check_options(given):
+        if budget is not None or by is not None or len(seeds) > 1:
+            raise click.UsageError("--budget, --by and several seeds do not go with --reference")
+        _evaluate_set(given, run, overrides, plugins, seeds, weights, as_json, out)
+        return
+    if not (Path(run) / "recipe.toml").is_file() and Path(run).exists():
+        raise click.UsageError(f"{run} is no run folder: no recipe.toml; pictures want --reference REF")
     from genmem.scoring.session import evaluate
 
     evaluate(
@@ -76,3 +95,39 @@ def command(
         budget=budget,
         by=by,
     )
+
+
+def _evaluate_set(
+    given: dict[str, Any],
+    target: str,
+    overrides: tuple[str, ...],
+    plugins: tuple[Path, ...],
+    seeds: tuple[int, ...],
+    weights: str | None,
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    from genmem.scoring.choosing import Settings
+    from genmem.scoring.set_session import Job, evaluate_set
+    from genmem.training.launch import spawn
+
+    job = Job(
+        target=Path(target),
+        reference=given.get("reference"),
+        encoder=given["encoder"],
+        metrics=given.get("metrics"),
+        settings=Settings(**settings_of(given)),
+        overrides=overrides,
+        plugins=plugins,
+        samples=given.get("samples"),
+        seed=seeds[0] if seeds else None,
+        weights=weights,
+        device=given.get("device", "auto"),
+        save=given.get("save"),
+        as_json=as_json,
+        out=out,
+    )
+    if given.get("nproc", 1) == 1:
+        evaluate_set(job)
+    else:
+        spawn(evaluate_set, (job,), given["nproc"])
