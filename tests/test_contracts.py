@@ -109,7 +109,7 @@ SETTINGS: dict[tuple[str, str], list[dict[str, Any]]] = {
 ELSEWHERE = {
     ("memory", "svd-bank"),
     *(("tokenizer", name) for name in ("sd-vae", "va-vae", "dc-ae")),
-    *(("encoder", name) for name in ("timm", "clip", "stored", "bert", "clip-text")),
+    *(("encoder", name) for name in ("timm", "clip", "inception", "stored", "bert", "clip-text")),
     *(("source", name) for name in ("cifar10", "image-archive", "image-folder", "webdataset")),
     *(("source", name) for name in ("latent-safetensors", "repa-latents")),
 }

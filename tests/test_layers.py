@@ -50,6 +50,7 @@ PUBLIC = {
     "genmem.data.format.npy": "a source of arrays",
     "genmem.data.format.tar": "a source of pictures in tars",
     "genmem.exchange.files": "a command that imports a file",
+    "genmem.scoring.fidelity": "a network of torch-fidelity's",
     "genmem.sampling.evaluation": "a benchmark of sampling",
     "genmem.building": "a benchmark of a training step",
     "genmem.profiling.step": "a benchmark of a training step",

@@ -53,7 +53,7 @@ def test_equals_scipy_square_root() -> None:
 
 @pytest.mark.parametrize("n, m, width", [(400, 300, 48), (30, 40, 48)])
 def test_equals_torch_fidelity_on_the_same_features(n: int, m: int, width: int) -> None:
-    metric = __import__(f"{fidelity().__name__}.metric_fid", fromlist=["metric_fid"])
+    metric = fidelity("metric_fid")
     x, y = rows(n, width, 1), rows(m, width, 2)
     statistics = [metric.fid_features_to_statistics(z) for z in (x, y)]
     theirs = metric.fid_statistics_to_metric(*statistics, False)[metric.KEY_METRIC_FID]

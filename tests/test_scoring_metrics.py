@@ -3,7 +3,6 @@
 Shapes: N and M rows, D width, C classes.
 """
 
-from importlib import import_module
 from itertools import combinations
 
 import numpy as np
@@ -19,10 +18,6 @@ from genmem.scoring.metrics.manifolds import precision_recall
 def rows(count: int, width: int, seed: int = 0, shift: float = 0.0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, width, dtype=torch.float64, generator=generator) + shift
-
-
-def theirs(name: str):
-    return import_module(f"{fidelity().__name__}.{name}")
 
 
 # KID --------------------------------------------------------------------------------------------
@@ -41,7 +36,7 @@ def test_kid_is_the_mean_over_pairs() -> None:
 
 def test_kid_equals_torch_fidelity() -> None:
     x, y = rows(70, 12), rows(90, 12, 1, 0.2)
-    expected = theirs("metric_kid").kid_features_to_metric(
+    expected = fidelity("metric_kid").kid_features_to_metric(
         x, y, kid_subsets=5, kid_subset_size=40, rng_seed=2020, verbose=False
     )
     found = kernel_distance(x, y, subset=40, subsets=5)
@@ -76,7 +71,7 @@ def score_of(logits: torch.Tensor, splits: int, parts=(1.0,)):
 @pytest.mark.parametrize(("count", "splits"), [(100, 10), (37, 5), (10, 10)])
 def test_inception_score_equals_torch_fidelity_on_any_number_of_ranks(count: int, splits: int) -> None:
     logits = 3 * rows(count, 11)
-    expected = list(theirs("metric_isc").isc_features_to_metric(logits, splits=splits).values())
+    expected = list(fidelity("metric_isc").isc_features_to_metric(logits, splits=splits).values())
     for parts in ((1.0,), (0.4, 0.6), (0.3, 0.3, 0.4)):
         assert list(score_of(logits, splits, parts)) == pytest.approx(expected, rel=1e-10)
 
@@ -102,7 +97,7 @@ def test_precision_and_recall_equal_torch_fidelity(monkeypatch, offset: float) -
     """In blocks, and with an offset that costs float32 its digits."""
     monkeypatch.setattr("genmem.scoring.metrics.manifolds._BLOCK", 17)
     x, y = rows(80, 5), rows(60, 5, 1, 0.8)
-    expected = theirs("metric_prc").calculate_precision_recall_full(x, y, 3)
+    expected = fidelity("metric_prc").calculate_precision_recall_full(x, y, 3)
     assert list(precision_recall(x + offset, y + offset)) == pytest.approx(expected, rel=1e-6)
     assert 0.1 < min(expected) < max(expected) < 0.95
 

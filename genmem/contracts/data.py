@@ -154,6 +154,26 @@ class Encoder(Protocol):
         """Take up a state."""
 
 
+@runtime_checkable
+class ManyOutputs(Protocol):
+    """An encoder that sees more in a picture than its pooled feature; scores ask for it by name.
+
+    Names that scores know: "pooled", what `encode` gives; "logits", (B, classes) before a softmax;
+    "spatial", (B, places · channels), a map that still knows where things are, laid out in a row.
+    """
+
+    @property
+    def outputs(self) -> Mapping[str, int]:
+        """{name: width}, "pooled" among them."""
+
+    def encode_outputs(self, pictures_BHWC: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """(B, width) float32 for each of these names, in one pass.
+
+        Raises:
+            ValueError: Another dtype or size than it works on.
+        """
+
+
 class DatasetFolder(Protocol):
     """A prepared data set, as a memory sees it."""
 

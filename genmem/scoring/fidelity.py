@@ -10,11 +10,11 @@ from genmem.extras import import_torchvision
 
 
 @cache
-def fidelity() -> ModuleType:
-    """The module `torch_fidelity`.
+def fidelity(part: str = "") -> ModuleType:
+    """The module `torch_fidelity`, or a part of it: "metric_kid" say.
 
     Raises:
         ImportError: It, or torchvision, is not installed.
     """
     import_torchvision()
-    return importlib.import_module("torch_fidelity")
+    return importlib.import_module(f"torch_fidelity.{part}" if part else "torch_fidelity")

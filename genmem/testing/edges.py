@@ -8,7 +8,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from genmem.contracts import EncoderConfig, Source, SourceConfig, Split, StoredSource, TokenizerConfig
+from genmem.contracts import (
+    Encoder,
+    EncoderConfig,
+    ManyOutputs,
+    Source,
+    SourceConfig,
+    Split,
+    StoredSource,
+    TokenizerConfig,
+)
 
 SPLITS: tuple[Split, ...] = ("train", "test")
 
@@ -86,26 +95,31 @@ def check_tokenizer(
     assert gap <= tolerance, f"decoded pictures are off by {gap:.1f} grey levels on average"
 
 
-def check_encoder(config: EncoderConfig, *, size: int = 16, channels: int = 3) -> None:
+def check_encoder(config: EncoderConfig, *, size: int = 16, channels: int = 3, count: int = 64) -> None:
     """An encoder gives fp32 features of its width, row by row, and its state round-trips.
 
     Args:
         config: Its settings.
         size: Height and width of pictures to try.
         channels: Channels to try.
+        count: How many; an encoder that learns may want more.
 
     Raises:
         AssertionError: What does not hold.
     """
     encoder = config.build()
-    given = _texts(64) if config.reads == "text" else _pictures(64, size, channels)
+    given = _texts(count) if config.reads == "text" else _pictures(count, size, channels)
     encoder.fit(given)
     features = encoder.encode(given).pooled_BD
     assert features.dtype == np.float32, f"features must be float32, got {features.dtype}"
-    assert features.shape == (64, encoder.width), f"features are {features.shape}, width is {encoder.width}"
+    assert features.shape == (count, encoder.width), (
+        f"features are {features.shape}, width is {encoder.width}"
+    )
     assert np.isfinite(features).all(), "features must be finite"
-    alone = encoder.encode(given[5:6]).pooled_BD
-    assert np.allclose(alone, features[5:6], atol=1e-4), "a feature must not depend on its batch mates"
+    alone = encoder.encode(given[1:2]).pooled_BD
+    assert np.allclose(alone, features[1:2], atol=1e-4), "a feature must not depend on its batch mates"
+    if isinstance(encoder, ManyOutputs):
+        _check_outputs(encoder, encoder, given, features)
     again = config.build()
     again.load_state(encoder.state())
     assert np.allclose(again.encode(given).pooled_BD, features, atol=1e-6), "the state does not round-trip"
@@ -124,6 +138,20 @@ def _other(config: EncoderConfig, size: int, channels: int) -> np.ndarray:
 
 def _texts(count: int) -> np.ndarray:
     return np.array([f"picture {number} of {count}" for number in range(count)])
+
+
+def _check_outputs(encoder: Encoder, many: ManyOutputs, pictures: np.ndarray, pooled_BD: np.ndarray) -> None:
+    assert many.outputs.get("pooled") == encoder.width, (
+        f'outputs must have "pooled" of width {encoder.width}, got {dict(many.outputs)}'
+    )
+    found = many.encode_outputs(pictures, tuple(many.outputs))
+    for name, width in many.outputs.items():
+        values = found[name]
+        assert values.dtype == np.float32, f"{name} must be float32, got {values.dtype}"
+        assert values.shape == (len(pictures), width), f"{name} is {values.shape}, its width is {width}"
+    assert np.allclose(found["pooled"], pooled_BD, atol=1e-4), "pooled must be what encode gives"
+    alone = many.encode_outputs(pictures[:1], ("pooled",))
+    assert list(alone) == ["pooled"], f"only pooled was asked for, got {sorted(alone)}"
 
 
 def _pictures(count: int, size: int, channels: int) -> np.ndarray:

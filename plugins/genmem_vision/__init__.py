@@ -1,4 +1,4 @@
-"""Encoders of published vision networks: any of timm's vision transformers, and CLIP."""
+"""Encoders of published vision networks: timm's vision transformers, CLIP, and the Inception of FID."""
 
 from __future__ import annotations
 
@@ -16,22 +16,27 @@ def _at_least_one(instance: object, attribute: attrs.Attribute[int], value: int)
 
 
 @attrs.frozen(kw_only=True)
-class VisionConfig(EncoderConfig):
+class PublishedConfig(EncoderConfig):
     """What the encoders here share. Where weights lie is no property of a feature; their hash is."""
 
     learns: ClassVar[bool] = False
-
-    tokens: bool = False
-    """Give the patches' tokens too, (L, D) a picture, row by row."""
-
-    antialias: bool = False
-    """Smooth before pictures are made smaller. REPA does not."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the network's arithmetic; features are float32."""
 
     batch: int = attrs.field(default=64, eq=False, validator=_at_least_one)
     """Pictures that go through the network at once."""
+
+
+@attrs.frozen(kw_only=True)
+class VisionConfig(PublishedConfig):
+    """What the transformers share."""
+
+    tokens: bool = False
+    """Give the patches' tokens too, (L, D) a picture, row by row."""
+
+    antialias: bool = False
+    """Smooth before pictures are made smaller. REPA does not."""
 
 
 @attrs.frozen(kw_only=True)
@@ -86,7 +91,37 @@ class ClipConfig(VisionConfig):
         return VisionEncoder("clip", self, ClipNetwork(self))
 
 
+@attrs.frozen(kw_only=True)
+class InceptionConfig(PublishedConfig):
+    """The Inception network of FID, as torch-fidelity has it: pooled features, logits, an early map.
+
+    Pictures are resized to 299 as TensorFlow did; grey ones become three equal colours.
+    """
+
+    weights: str = attrs.field(default="", eq=False)
+    """Its weights: torch-fidelity's weights-inception-2015-12-05-6726825d.pth, or safetensors of it."""
+
+    sha256: str = attrs.field(default="", eq=False)
+    """What the file's hash must be, or that of its tensors; anything if empty."""
+
+    pretrained: bool = attrs.field(default=False, eq=False)
+    """Fetch the published weights, where a network exists."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse no weights, and two kinds of them."""
+        if bool(self.weights) == self.pretrained:
+            raise ValueError(
+                'give weights = "FILE", or pretrained = true where a network exists; one of them'
+            )
+
+    def build(self) -> Encoder:
+        """The encoder; weights are read when they are first needed."""
+        from genmem_vision.inception import InceptionEncoder
+
+        return InceptionEncoder(self)
+
+
 @hookimpl
 def genmem_encoders() -> dict[str, type[EncoderConfig]]:
     """The encoders this plugin registers."""
-    return {"timm": TimmConfig, "clip": ClipConfig}
+    return {"timm": TimmConfig, "clip": ClipConfig, "inception": InceptionConfig}

@@ -1,11 +1,10 @@
-"""A vision network as an encoder. It learns nothing; what identifies it is the hash of its weights.
+"""A vision network of some library as an encoder.
 
 Shapes: B pictures, H W picture; L tokens, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -16,20 +15,11 @@ from genmem.contracts import Encoded
 from genmem.devices import autocast
 from genmem_vision import VisionConfig
 from genmem_vision.pictures import Preparation, check_pictures
+from genmem_vision.published import PublishedEncoder, Weights
 
-_STATE = "sha256"
 
-
-class Network(Protocol):
+class Network(Weights, Protocol):
     """A network of some library with published weights."""
-
-    @property
-    def width(self) -> int:
-        """D of the pooled feature; the weights are not read for it."""
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the weights."""
 
     @property
     def preparation(self) -> Preparation:
@@ -39,18 +29,13 @@ class Network(Protocol):
         """Pooled (B, D) and tokens (B, L, D') of prepared pictures, where they lie."""
 
 
-class VisionEncoder:
+class VisionEncoder(PublishedEncoder):
     """Features of a network whose weights never change."""
 
     def __init__(self, name: str, config: VisionConfig, network: Network) -> None:
         """Nothing is read yet."""
-        self._name, self._config, self._network = name, config, network
-        self._device = torch.device("cpu")
-
-    @property
-    def width(self) -> int:
-        """D."""
-        return self._network.width
+        super().__init__(name, network)
+        self._config, self._network = config, network
 
     def encode(self, pictures_BHWC: np.ndarray) -> Encoded:
         """(B, D) float32; and (B, L, D) tokens where they are asked for."""
@@ -59,31 +44,6 @@ class VisionEncoder:
         parts = [self._encode_some(pictures_BHWC[i : i + size]) for i in range(0, len(pictures_BHWC), size)]
         tokens_BLD = np.concatenate([tokens for _, tokens in parts]) if self._config.tokens else None
         return Encoded(np.concatenate([pooled for pooled, _ in parts]), tokens_BLD)
-
-    def fit(self, pictures_BHWC: np.ndarray) -> None:
-        """Nothing: the weights are published."""
-
-    def state(self) -> dict[str, np.ndarray]:
-        """The hash of the weights, 32 bytes; the weights themselves stay where they are."""
-        return {_STATE: np.frombuffer(bytes.fromhex(self._network.sha256), np.uint8)}
-
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """See that a state is of these weights.
-
-        Raises:
-            ValueError: It is of others; both hashes are named.
-        """
-        found = state[_STATE].tobytes().hex()
-        if found != self._network.sha256:
-            raise ValueError(
-                f"{self._name}: the features were made by weights of sha256 {found}, "
-                f"these are {self._network.sha256}; name the file that was used, or prepare the set again"
-            )
-
-    def to(self, device: torch.device) -> VisionEncoder:
-        """Compute there; without this, on the CPU."""
-        self._device = device
-        return self
 
     @torch.no_grad()
     def _encode_some(self, pictures_BHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

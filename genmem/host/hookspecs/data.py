@@ -60,6 +60,8 @@ def genmem_tokenizers() -> Mapping[str, type[TokenizerConfig]]:
 def genmem_encoders() -> Mapping[str, type[EncoderConfig]]:
     """Features of pictures, for `[data.encoder.NAME]` and `[evaluate.encoder.NAME]`; or of text.
 
+    What it builds may be a `ManyOutputs` too: it has logits or a spatial map for scores that ask for them.
+
     Example:
         from genmem.contracts import EncoderConfig
         @attrs.frozen(kw_only=True)
