@@ -42,9 +42,10 @@ def gather(rows: Tensor) -> Tensor:
     """All ranks' rows (N, …) as (world · N, …), without gradient."""
     if world_size() == 1:
         return rows
-    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world_size())]
-    dist.all_gather(parts, rows.contiguous())
-    return torch.cat(parts)
+    sent = _reachable(rows).contiguous()
+    parts = [torch.empty_like(sent) for _ in range(world_size())]
+    dist.all_gather(parts, sent)
+    return torch.cat(parts).to(rows.device)
 
 
 def gather_with_gradient(rows: Tensor) -> Tensor:
@@ -63,9 +64,9 @@ def add(value: Tensor) -> Tensor:
     """The sum over ranks, without gradient."""
     if world_size() == 1:
         return value
-    total = value.detach().clone(memory_format=torch.contiguous_format)
+    total = _reachable(value.detach()).clone(memory_format=torch.contiguous_format)
     dist.all_reduce(total)
-    return total
+    return total.to(value.device)
 
 
 def highest(value: Tensor) -> Tensor:
@@ -110,6 +111,13 @@ def barrier() -> None:
     """Wait for every rank."""
     if world_size() > 1:
         dist.barrier()
+
+
+def _reachable(value: Tensor) -> Tensor:
+    """A tensor where the group can send it from: NCCL knows the device alone."""
+    if value.device.type == "cpu" and dist.get_backend() == "nccl":
+        return value.to(torch.device("cuda", torch.cuda.current_device()))
+    return value
 
 
 class _Gather(torch.autograd.Function):

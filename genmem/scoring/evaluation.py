@@ -7,12 +7,13 @@ Shapes: N samples, K memories a sample, E memory width.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genmem import collectives
 from genmem.conditioning import rows_are_of
 from genmem.contracts import Prediction
 from genmem.data.dataset import Dataset
@@ -24,9 +25,16 @@ from genmem.sampling.generator import Generator
 from genmem.scoring import classifier, gaussian
 from genmem.scoring.metrics.energy import energy_distance
 from genmem.scoring.neighbours import copy_rate, nearest
+from genmem.scoring.sets.prepared import SplitPictures
 from genmem.scoring.spaces import Space, open_spaces
 
 Row = dict[str, float]
+
+Shown: TypeAlias = "np.ndarray | SplitPictures"
+"""Pictures to score: uint8 (N, H, W, C), or a split of the data set."""
+
+_MOST_ROWS = 10_000
+"""Of one set in an energy distance, whose cost is their square; evenly spaced ones beyond."""
 
 
 class Evaluation:
@@ -41,26 +49,27 @@ class Evaluation:
         )
         self.tokenizer = recipe.data.tokenizer.config.build()
         self.train_numbers = dataset.sound("train")
-        self.train = dataset.pictures("train", self.train_numbers, self.tokenizer)
-        self.test = dataset.pictures("test", np.arange(dataset.count("test")), self.tokenizer)
-        self.spaces = open_spaces(recipe.evaluate.encoder, self.train, self.test)
-        self.lookup = self.spaces[recipe.evaluate.copies] if recipe.evaluate.copies else None
+        self.train = SplitPictures(dataset, "train", self.tokenizer, self.train_numbers)
+        self.test = SplitPictures(dataset, "test", self.tokenizer)
+        copies = recipe.evaluate.copies
+        self.spaces = open_spaces(recipe.evaluate.encoder, self.train, self.test, copies, device)
+        self.lookup = self.spaces[copies] if copies else None
         self.classifier = self._fit_classifier()
 
-    def row(self, pictures: np.ndarray, half: np.ndarray | None = None) -> Row:
+    def row(self, pictures: Shown, half: np.ndarray | None = None) -> Row:
         """Distances of pictures to the held-out split, or to a half of it.
 
         Args:
-            pictures: uint8 (N, H, W, C).
+            pictures: uint8 (N, H, W, C), or the training pictures themselves.
             half: Numbers of held-out pictures to compare with; all if absent.
         """
         found: Row = {}
         for name, space in self.spaces.items():
-            reference = space.test_ND if half is None else space.test_ND[half]
-            features = space.features(pictures)
-            found[f"fd/{name}"] = space.distance(features, reference)
+            known = pictures is self.train
+            found[f"fd/{name}"] = space.distance(None if known else self._features(space, pictures), half)
             if space is self.lookup:
-                found[f"energy/{name}"] = energy_distance(features, reference)
+                reference = space.test_ND if half is None else space.test_ND[half]
+                found[f"energy/{name}"] = energy_distance(_some(self._features(space, pictures)), reference)
         return found
 
     def held_out_loss(self, backbone: nn.Module, generator: Generator) -> float:
@@ -100,12 +109,12 @@ class Evaluation:
         found = copy_rate(self.lookup.test_ND, self.lookup.test_ND, self.lookup.train_ND)
         return {"nearest": found.sample_distance, "copies": found.rate}
 
-    def agreement(self, pictures: np.ndarray, labels_N: np.ndarray | None) -> Row:
+    def agreement(self, pictures: Shown, labels_N: np.ndarray | None) -> Row:
         """Share of pictures that the classifier gives the label they were asked to have."""
         if self.classifier is None or self.lookup is None or labels_N is None or (labels_N < 0).all():
             return {}
         known_N = labels_N >= 0
-        features_ND = self.lookup.features(pictures[known_N])
+        features_ND = self._features(self.lookup, pictures)[known_N]
         return {"labels": self.classifier.accuracy(features_ND, labels_N[known_N])}
 
     def asked_labels(self, gallery: Gallery, generator: Generator) -> np.ndarray | None:
@@ -136,9 +145,20 @@ class Evaluation:
         space: Space = self.lookup or next(iter(self.spaces.values()))
         return nearest(space.features(pictures), space.train_ND, k)[1].cpu().numpy()
 
+    def _features(self, space: Space, pictures: Shown) -> np.ndarray:
+        """(N, D); those of the splits are known already."""
+        if isinstance(pictures, np.ndarray):
+            return space.features(pictures)
+        return space.train_ND if pictures is self.train else space.test_ND
+
     def _fit_classifier(self) -> classifier.Classifier | None:
-        if self.lookup is None or not self.dataset.class_names:
+        if self.lookup is None or not self.dataset.class_names or collectives.rank() != 0:
             return None
         classes = len(self.dataset.class_names)
         labels_N = self.dataset.labels("train")[self.train_numbers]
         return classifier.fit(self.lookup.train_ND, labels_N, classes)
+
+
+def _some(rows_ND: np.ndarray) -> np.ndarray:
+    count = min(len(rows_ND), _MOST_ROWS)
+    return rows_ND[np.arange(count) * len(rows_ND) // max(1, count)]

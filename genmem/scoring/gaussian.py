@@ -13,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genmem.pictures import check_pictures
 from genmem.scoring.moments import Moments
+from genmem.scoring.sets.pictures import PictureSet, as_set, iterate
 
 if TYPE_CHECKING:
     from genmem.draws import Draws
 
-_CHUNK = 1024
 _MAX_WIDTH = 8192
 """A covariance of this width takes half a GiB."""
 
@@ -47,21 +46,20 @@ def fit(moments: Moments) -> Gaussian:
     return Gaussian(moments.mean_D, (vectors_DD * values_D.clamp(min=0).sqrt()) @ vectors_DD.T)
 
 
-def draw_pictures(pictures_BHWC: np.ndarray, draws: Draws) -> np.ndarray:
+def draw_pictures(pictures: np.ndarray | PictureSet, draws: Draws) -> np.ndarray:
     """uint8 (B, H, W, C) from the Gaussian of these pictures' pixels: clamped, rounded.
 
     Raises:
         TypeError, ValueError: No uint8 pictures, fewer than two, or pictures of more than
             8,192 values.
     """
-    check_pictures(pictures_BHWC)
-    shape = pictures_BHWC.shape[1:]
+    pictures = as_set(pictures)
+    shape = pictures.shape
     width = int(np.prod(shape))
     if width > _MAX_WIDTH:
         raise ValueError(f"pictures of {shape} have a covariance of {width} × {width}; at most {_MAX_WIDTH}")
     moments = Moments.empty(width)
-    for start in range(0, len(pictures_BHWC), _CHUNK):
-        part = pictures_BHWC[start : start + _CHUNK]
+    for _, part in iterate(pictures, 0, len(pictures)):
         moments.update(part.reshape(len(part), width).astype(np.float64), name="pictures")
     values_BD = fit(moments).draw(draws).clamp_(0, 255).round_()
     return values_BD.to(torch.uint8).cpu().numpy().reshape(-1, *shape)

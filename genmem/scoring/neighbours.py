@@ -12,6 +12,9 @@ from torch import Tensor
 from genmem.scoring.distances import iterate_distances
 from genmem.scoring.features import Features, read_features
 
+_AT_ONCE = 1 << 16
+"""Rows of the reference in float64 at once."""
+
 _SPARE = 8
 """Further candidates whose distance is worked out again from differences."""
 
@@ -29,8 +32,25 @@ def nearest(query: Features, reference: Features, k: int = 1) -> tuple[Tensor, T
     """
     if k < 1:
         raise ValueError(f"k must be 1 or more, got {k}")
-    rows_MD = read_features("reference", reference, least=k)
-    query_ND = read_features("query", query, width=rows_MD.shape[1])
+    if len(reference) < k:
+        raise ValueError(f"reference: {len(reference)} rows, needs at least {k}")
+    query_ND = read_features("query", query, width=reference.shape[-1])
+    best_NK: tuple[Tensor, Tensor] | None = None
+    for first in range(0, len(reference), _AT_ONCE):
+        rows_MD = read_features("reference", reference[first : first + _AT_ONCE])
+        distances_NC, numbers_NC = _nearest_of(query_ND, rows_MD, min(k, len(rows_MD)))
+        numbers_NC += first
+        if best_NK is not None:
+            distances_NC = torch.cat([best_NK[0], distances_NC], 1)
+            numbers_NC = torch.cat([best_NK[1], numbers_NC], 1)
+        # Stable, and earlier rows stand first: of equally near ones the lower number stays.
+        distances_NC, order_NC = distances_NC.sort(stable=True)
+        best_NK = distances_NC[:, :k], numbers_NC.gather(1, order_NC)[:, :k]
+    assert best_NK is not None
+    return best_NK
+
+
+def _nearest_of(query_ND: Tensor, rows_MD: Tensor, k: int) -> tuple[Tensor, Tensor]:
     found = []
     for start, distances_RM in iterate_distances(query_ND, rows_MD):
         numbers_RC = distances_RM.topk(min(k + _SPARE, len(rows_MD)), largest=False).indices.sort().values
@@ -81,9 +101,8 @@ def copy_rate(samples: Features, held_out: Features, train: Features, quantile: 
             f"{len(held)} held-out pictures have no {quantile:g} quantile: give {1 / quantile:.0f} or more, "
             "or a larger quantile"
         )
-    rows = read_features("training pictures", train, width=held.shape[1])
     generated = read_features("samples", samples, width=held.shape[1])
-    held_N, sample_N = nearest(held, rows)[0][:, 0], nearest(generated, rows)[0][:, 0]
+    held_N, sample_N = nearest(held, train)[0][:, 0], nearest(generated, train)[0][:, 0]
     threshold = held_N.quantile(quantile).item()
     return Copies(
         rate=(sample_N <= threshold).double().mean().item(),

@@ -12,6 +12,10 @@ from torch import Tensor
 from genmem.contracts import MemoryStore, Tokenizer
 from genmem.scoring import linear
 from genmem.scoring.evaluation import Evaluation
+from genmem.scoring.sets.pictures import PictureSet, as_set, iterate
+
+_FIT_NUMBERS = 200_000_000
+"""Numbers in the samples that a decode is fitted to: 1.6 GB in float64."""
 
 
 @attrs.frozen(eq=False)
@@ -33,7 +37,7 @@ def read_rows(evaluation: Evaluation, store: MemoryStore) -> RowReading:
 
     Rows are made from the samples' features, so that samples without a row of their own count too.
     """
-    batch = evaluation.training.batch_of(evaluation.train_numbers)
+    batch = evaluation.training.batch_of(_fit_on(evaluation.train_numbers, evaluation.dataset.spec.shape))
     decode = linear.fit(store.encode(batch).double().cpu(), batch.x.double().cpu())
     rows_NKE = store.encode(evaluation.held_out.batch_of(np.arange(len(evaluation.test))))
     reading = RowReading(decode, evaluation.tokenizer, 0.0)
@@ -41,11 +45,21 @@ def read_rows(evaluation: Evaluation, store: MemoryStore) -> RowReading:
     return attrs.evolve(reading, energy=explained(evaluation.test, found, evaluation.train))
 
 
-def explained(pictures: np.ndarray, found: np.ndarray, train: np.ndarray) -> float:
+def _fit_on(number_N: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """All numbers, or evenly spaced ones if their samples are too many for a least squares."""
+    count = min(len(number_N), max(2, _FIT_NUMBERS // int(np.prod(shape))))
+    return number_N[np.arange(count) * len(number_N) // count]
+
+
+def explained(pictures: np.ndarray | PictureSet, found: np.ndarray, train: np.ndarray | PictureSet) -> float:
     """1 - Σ‖p - p̂‖² / Σ‖p - p̄‖² over uint8 pictures, p̄ the mean training picture.
 
     1: found exactly. 0: no better than the mean. Below 0: worse.
     """
-    mean_HWC = train.mean(0, dtype=np.float64)
-    missed = np.square(pictures.astype(np.float64) - found).sum()
-    return float(1 - missed / np.square(pictures - mean_HWC).sum())
+    pictures, train = as_set(pictures), as_set(train)
+    mean_HWC = sum(part.sum(0, dtype=np.float64) for _, part in iterate(train, 0, len(train))) / len(train)
+    missed = energy = 0.0
+    for first, part in iterate(pictures, 0, len(pictures)):
+        missed += np.square(part.astype(np.float64) - found[first : first + len(part)]).sum()
+        energy += np.square(part - mean_HWC).sum()
+    return float(1 - missed / energy)

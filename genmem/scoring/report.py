@@ -108,12 +108,17 @@ class Reporter:
         """A picture file, named also by the weights that were sampled from."""
         return self.folder.samples / f"{name}-{self.recipe.evaluate.weights}.png"
 
+    def _training(self, places_BK: np.ndarray) -> np.ndarray:
+        """uint8 (B, K, H, W, C): training pictures by their places."""
+        train = self.evaluation.train
+        return train.read(places_BK.reshape(-1)).reshape(*places_BK.shape, *train.shape)
+
     def _pictures(self, gallery: Gallery) -> dict[str, str]:
         first = gallery.pictures[:SHOWN]
         near = self.evaluation.neighbours(first, k=3)
         grid = Pictures(first).save(self._file("final"))
         path = self._file("neighbours")
-        beside(first[: SHOWN // 2], self.evaluation.train[near[: SHOWN // 2]]).save(path)
+        beside(first[: SHOWN // 2], self._training(near[: SHOWN // 2])).save(path)
         return {
             "samples": str(grid.relative_to(self.folder.path)),
             "neighbours": str(path.relative_to(self.folder.path)),

@@ -68,6 +68,15 @@ class ArrayPictures:
         return found
 
 
+def as_set(pictures: np.ndarray | PictureSet) -> PictureSet:
+    """Pictures in memory as a set; a set as it is.
+
+    Raises:
+        TypeError, ValueError: As `check_pictures`.
+    """
+    return ArrayPictures(pictures) if isinstance(pictures, np.ndarray) else pictures
+
+
 def iterate(pictures: PictureSet, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
     """First number and pictures, at most `CHUNK` at a time; each chunk is uint8 of the set's shape.
 
