@@ -95,6 +95,10 @@ class _Scoring:
         words = [word for word in job.overrides if word.startswith("--encoder.")]
         self._rest = tuple(word for word in job.overrides if word not in words)
         self._seat: Seat[EncoderConfig] = load_encoder({"use": job.encoder}, words, job.plugins)
+        if self._seat.config.reads != "pictures":
+            raise ValueError(
+                f"--encoder {job.encoder} reads {self._seat.config.reads}; scores want one of pictures"
+            )
 
     def run(self) -> dict[str, Any]:
         job = self._job
