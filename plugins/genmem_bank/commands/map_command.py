@@ -45,7 +45,7 @@ def map_(bank: str, overrides: tuple[str, ...], plugins: tuple[Path, ...], **wan
     \b
     Examples:
       genmem bank map data/digits/bank --data data/digits
-      genmem bank map data/digits/bank --data data/digits --names names.txt --name words
+      genmem bank map data/digits/bank --data data/digits --names names.txt --epochs 200 --lr 1e-3
       genmem bank map data/digits/bank --data data/digits --encoder random-conv --epochs 200 --lr 1e-3
       genmem bank map data/my/bank --data data/my --encoder bert --encoder.path=weights/bert-base-uncased
     """
