@@ -9,14 +9,9 @@ from pathlib import Path
 import torch
 from running import small_recipe, trainer_of
 from torch import Tensor
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from genmem import collectives
-from genmem.building import Builder, shapes_of
-from genmem.draws import Draws
-from genmem.training.averages import Averages
 from genmem.training.launch import process_group
 
 SETTINGS = (
@@ -50,38 +45,6 @@ def note_bytes(data: Path, out: Path, *overrides: str) -> None:
             "gradients": held(gradients),
             "optimizer": held(states),
             "ema": sum(held(tensors_of(module)) for module in averages),
-            "memory.negatives": held(trainer.memories["negatives"].ring._columns.values()),
-        }
-        (out / f"{collectives.rank()}.json").write_text(json.dumps(found))
-
-
-def note_sharded_bytes(data: Path, out: Path, *overrides: str) -> None:
-    """The same of a step by hand, with everything split by torch's FSDP2, blocks first."""
-    torch.set_num_threads(1)
-    with process_group(torch.device("cpu")):
-        recipe = small_recipe(data, *SETTINGS, *overrides, tables=SLOW_EMA)
-        trainer = trainer_of(recipe)
-        (batch,) = trainer.stream.batches(0)
-        builder, cpu = Builder(recipe, shapes_of(trainer.dataset)), torch.device("cpu")
-        assembly = builder.assembly(trainer.memories, cpu)
-        averages = Averages(recipe.ema, assembly.backbone, lambda: builder.backbone(trainer.memories, cpu))
-        mesh = init_device_mesh("cpu", (collectives.world_size(),))
-        for module in (assembly, *averages.modules.values()):
-            backbone = getattr(module, "backbone", module)
-            for name in backbone.block_names:
-                fully_shard(backbone.get_submodule(name), mesh=mesh)
-            fully_shard(module, mesh=mesh)
-        trained = [p for p in assembly.parameters() if p.requires_grad]
-        adamw = torch.optim.AdamW(trained, fused=True)
-        assembly(batch, Draws(0, batch.index_B, batch.round_B), 10**9, averages.modules).total.backward()
-        gradients = held(p.grad for p in trained if p.grad is not None)
-        adamw.step()
-        states = [value for state in adamw.state.values() for value in state.values()]
-        found = {
-            "weights": held(tensors_of(assembly)),
-            "gradients": gradients,
-            "optimizer": held(states),
-            "ema": sum(held(tensors_of(module)) for module in averages.modules.values()),
             "memory.negatives": held(trainer.memories["negatives"].ring._columns.values()),
         }
         (out / f"{collectives.rank()}.json").write_text(json.dumps(found))

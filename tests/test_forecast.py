@@ -52,7 +52,7 @@ def test_under_fsdp_a_process_holds_its_padded_share(data, tmp_path):
     world = 2
     recipe = small_recipe(data, *cases.SETTINGS, tables=cases.SLOW_EMA)
     shapes = shapes_of(ready(recipe))
-    spawn(cases.note_sharded_bytes, (data, tmp_path), world)
+    spawn(cases.note_bytes, (data, tmp_path, "--train.shard=true"), world)
     held = json.loads((tmp_path / "0.json").read_text())
     (share,) = forecast(recipe, shapes, [world]).shares
     assert {part: share.fsdp[part] for part in EXACT} == held

@@ -178,6 +178,10 @@ def test_more_processes_share_a_queue_and_hold_buckets():
     alone, shared = (measure_footprint(recipe_of("label"), SHAPES, world) for world in (1, 2))
     assert shared.training["reduction buckets"] == alone.training["gradients"]
     assert shared.micro_batch * 2 == alone.micro_batch
+    split = measure_footprint(recipe_of("label", "--train.shard=true"), SHAPES, world=2)
+    assert split.trained == shared.trained and "reduction buckets" not in split.training
+    half = shared.training["gradients"] // 2
+    assert half <= split.training["gradients"] < half + shared.training["gradients"] // 100
 
 
 def test_the_command_answers_what_an_objective_costs():

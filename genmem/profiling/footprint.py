@@ -24,7 +24,7 @@ class Footprint:
 
     training: Mapping[str, int]
     """weights, gradients, optimizer, ema, activations, and memory.NAME for every memory; with several
-    processes DDP's reduction buckets besides."""
+    processes DDP's reduction buckets besides, or what FSDP gathers."""
 
     inference: Mapping[str, int]
     """weights, working set, and memory.NAME for the memory that conditions."""
@@ -61,7 +61,7 @@ def measure_footprint(
         ValueError: Batch, processes and objectives that do not fit together.
     """
     step = measure_step(recipe, shapes, world) if step is None else step
-    (held, memories), _ = measure(_count_held, recipe, shapes, world)
+    (held, memories, trained), _ = measure(_count_held, recipe, shapes, world)
     (samples, working), _ = measure(_count_working_set, recipe, shapes, 1)
     rows = {f"memory.{name}": device for name, (device, _) in memories.items()}
     conditions = f"memory.{recipe.condition.memory}"
@@ -73,23 +73,26 @@ def measure_footprint(
         elsewhere={
             f"memory.{name}": size - device for name, (device, size) in memories.items() if size > device
         },
-        trained=held["training"]["gradients"] // 4,
+        trained=trained,
         micro_batch=step.batch,
         sample_batch=samples,
     )
 
 
-def _count_held(blueprint: Blueprint) -> tuple[dict[str, dict[str, int]], dict[str, tuple[int, int]]]:
-    """Bytes that stay from step to step, and {memory: bytes on the device, bytes in all}."""
+def _count_held(
+    blueprint: Blueprint,
+) -> tuple[dict[str, dict[str, int]], dict[str, tuple[int, int]], int]:
+    """Bytes that stay from step to step, {memory: bytes on the device, bytes in all}, and how many
+    parameters train."""
     memories = {
         name: (store.extent.device_bytes, store.extent.num_bytes)
         for name, store in blueprint.memories.items()
     }
-    training = count_held(blueprint, sharded=False)
-    return {
-        "training": training,
-        "inference": {"weights": module_bytes(blueprint.assembly.backbone)},
-    }, memories
+    sharded = blueprint.recipe.train.shard and blueprint.batching.world > 1
+    training = count_held(blueprint, sharded=sharded)
+    inference = {"weights": module_bytes(blueprint.assembly.backbone)}
+    trained = sum(p.numel() for p in blueprint.assembly.parameters() if p.requires_grad)
+    return {"training": training, "inference": inference}, memories, trained
 
 
 def _count_working_set(blueprint: Blueprint) -> tuple[int, int]:
