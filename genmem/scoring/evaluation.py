@@ -7,6 +7,7 @@ Shapes: N samples, K memories a sample, E memory width.
 
 from __future__ import annotations
 
+import math
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -24,7 +25,7 @@ from genmem.sampling.gallery import Gallery
 from genmem.sampling.generator import Generator
 from genmem.scoring import classifier, gaussian
 from genmem.scoring.metrics.energy import energy_distance
-from genmem.scoring.neighbours import copy_rate, nearest
+from genmem.scoring.neighbours import QUANTILE, copy_rate, nearest
 from genmem.scoring.sets.prepared import SplitPictures
 from genmem.scoring.spaces import Space, open_spaces
 
@@ -41,7 +42,11 @@ class Evaluation:
     """References and measures of one recipe on one data set."""
 
     def __init__(self, recipe: Recipe, dataset: Dataset, device: torch.device) -> None:
-        """Read the reference pictures of both splits once; `[evaluate]` says in which spaces."""
+        """Read the reference pictures of both splits once; `[evaluate]` says in which spaces.
+
+        Raises:
+            ValueError: Too few held-out pictures for what is asked.
+        """
         self.recipe, self.dataset = recipe, dataset
         self.training, self.held_out = (
             Stream(dataset.shards(split), dataset.spec, seed=0, batch=1, device=device)
@@ -52,7 +57,11 @@ class Evaluation:
         self.train = SplitPictures(dataset, "train", self.tokenizer, self.train_numbers)
         self.test = SplitPictures(dataset, "test", self.tokenizer)
         copies = recipe.evaluate.copies
-        self.spaces = open_spaces(recipe.evaluate.encoder, self.train, self.test, copies, device)
+        if copies:
+            _require_held_out(dataset.count("test"))
+        # Nearest pictures are shown of every run, if no score asks for them in the first space there is.
+        self._near = copies or next(iter(recipe.evaluate.encoder), "")
+        self.spaces = open_spaces(recipe.evaluate.encoder, self.train, self.test, self._near, device)
         self.lookup = self.spaces[copies] if copies else None
         self.classifier = self._fit_classifier()
 
@@ -136,13 +145,17 @@ class Evaluation:
         draws = Draws(self.recipe.evaluate.seed, torch.arange(num))
         return self.tokenizer.decode(draws.normal("initial-noise", self.dataset.spec.shape))
 
-    def gaussian(self, num: int) -> np.ndarray:
-        """Pictures from a Gaussian with the training pictures' mean and covariance."""
+    def gaussian(self, num: int) -> np.ndarray | None:
+        """Pictures from a Gaussian with the training pictures' mean and covariance; None of large ones."""
+        if math.prod(self.train.shape) > gaussian.MAX_WIDTH:
+            return None
         return gaussian.draw_pictures(self.train, Draws(self.recipe.evaluate.seed, torch.arange(num)))
 
     def neighbours(self, pictures: np.ndarray, k: int = 1) -> np.ndarray:
-        """Numbers (N, k) of the nearest training pictures."""
-        space: Space = self.lookup or next(iter(self.spaces.values()))
+        """Numbers (N, k) of the nearest training pictures; none where there is no space to look in."""
+        space = self.spaces.get(self._near)
+        if space is None:
+            return np.empty((len(pictures), 0), np.int64)
         return nearest(space.features(pictures), space.train_ND, k)[1].cpu().numpy()
 
     def _features(self, space: Space, pictures: Shown) -> np.ndarray:
@@ -157,6 +170,14 @@ class Evaluation:
         classes = len(self.dataset.class_names)
         labels_N = self.dataset.labels("train")[self.train_numbers]
         return classifier.fit(self.lookup.train_ND, labels_N, classes)
+
+
+def _require_held_out(count: int) -> None:
+    if count * QUANTILE < 1:
+        raise ValueError(
+            f"evaluate.copies: nearness is judged by the nearest {QUANTILE:.0%} of held-out pictures; the "
+            f"set has only {count} of them; hold out {1 / QUANTILE:.0f} or more, or remove evaluate.copies"
+        )
 
 
 def _some(rows_ND: np.ndarray) -> np.ndarray:

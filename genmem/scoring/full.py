@@ -114,10 +114,8 @@ def _baselines(evaluation: Evaluation) -> dict[str, Scores]:
     """What a score has to be held against: noise, and a Gaussian that knows two moments."""
     num = evaluation.recipe.evaluate.samples
     gaussian = evaluation.gaussian(num)
-    return {
-        "noise": evaluation.row(evaluation.noise(num)),
-        "Gaussian": evaluation.row(gaussian) | evaluation.closeness(gaussian),
-    }
+    known = {} if gaussian is None else evaluation.row(gaussian) | evaluation.closeness(gaussian)
+    return {"noise": evaluation.row(evaluation.noise(num)), "Gaussian": known}
 
 
 def _samples(

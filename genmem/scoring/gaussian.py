@@ -19,8 +19,8 @@ from genmem.scoring.sets.pictures import PictureSet, as_set, iterate
 if TYPE_CHECKING:
     from genmem.draws import Draws
 
-_MAX_WIDTH = 8192
-"""A covariance of this width takes half a GiB."""
+MAX_WIDTH = 8192
+"""Values of a picture; a covariance of this width takes half a GiB."""
 
 
 @attrs.frozen(eq=False)
@@ -56,8 +56,8 @@ def draw_pictures(pictures: np.ndarray | PictureSet, draws: Draws) -> np.ndarray
     pictures = as_set(pictures)
     shape = pictures.shape
     width = int(np.prod(shape))
-    if width > _MAX_WIDTH:
-        raise ValueError(f"pictures of {shape} have a covariance of {width} × {width}; at most {_MAX_WIDTH}")
+    if width > MAX_WIDTH:
+        raise ValueError(f"pictures of {shape} have a covariance of {width} × {width}; at most {MAX_WIDTH}")
     moments = Moments.empty(width)
     for _, part in iterate(pictures, 0, len(pictures)):
         moments.update(part.reshape(len(part), width).astype(np.float64), name="pictures")

@@ -66,6 +66,10 @@ def _closest(query_RD: Tensor, rows_MD: Tensor, numbers_RC: Tensor, k: int) -> t
     return distances_RC[:, :k], numbers_RC.gather(1, order_RC)[:, :k]
 
 
+QUANTILE = 0.01
+"""Share of held-out pictures that lie as near to a training picture as what is called a copy."""
+
+
 @attrs.frozen(kw_only=True)
 class Copies:
     """How close samples lie to the training pictures, beside held-out pictures."""
@@ -83,7 +87,7 @@ class Copies:
     """The same of held-out pictures."""
 
 
-def copy_rate(samples: Features, held_out: Features, train: Features, quantile: float = 0.01) -> Copies:
+def copy_rate(samples: Features, held_out: Features, train: Features, quantile: float = QUANTILE) -> Copies:
     """Share of samples nearer to a training picture than 99 % of held-out pictures are.
 
     Pictures that were never trained on score about `quantile`. "At most" as near rather than

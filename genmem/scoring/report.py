@@ -115,14 +115,12 @@ class Reporter:
 
     def _pictures(self, gallery: Gallery) -> dict[str, str]:
         first = gallery.pictures[:SHOWN]
-        near = self.evaluation.neighbours(first, k=3)
-        grid = Pictures(first).save(self._file("final"))
-        path = self._file("neighbours")
-        beside(first[: SHOWN // 2], self._training(near[: SHOWN // 2])).save(path)
-        return {
-            "samples": str(grid.relative_to(self.folder.path)),
-            "neighbours": str(path.relative_to(self.folder.path)),
-        }
+        shown = {"samples": Pictures(first).save(self._file("final"))}
+        near = self.evaluation.neighbours(first[: SHOWN // 2], k=3)
+        if near.size:
+            shown["neighbours"] = self._file("neighbours")
+            beside(first[: SHOWN // 2], self._training(near)).save(shown["neighbours"])
+        return {name: str(path.relative_to(self.folder.path)) for name, path in shown.items()}
 
 
 def show(folder: RunFolder, console: Console) -> None:
