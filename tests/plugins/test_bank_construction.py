@@ -117,13 +117,18 @@ def test_no_more_is_read_at_once_for_more_rows(tmp_path: Path, monkeypatch: pyte
         assert (blocks[0].start, blocks[-1].stop) == (0, rows)
 
 
+def summed(rows: np.ndarray, parts: int) -> moments.Moments:
+    """Moments of rows that pass by in so many parts."""
+    return moments.sum_moments(torch.from_numpy(part) for part in np.split(rows, parts))
+
+
 def test_a_far_mean_cancels_nothing() -> None:
     """Moments about the first chunk's mean keep digits that plain sums of squares lose."""
     draws = np.random.default_rng(0)
     rows = 1.0 + 1e-7 * draws.normal(size=(5000, 3))
     expected = (rows - rows.mean(0)).T @ (rows - rows.mean(0))
-    parts = [moments.sum_moments(iter(np.split(part, 5))) for part in np.split(rows, [900, 1000, 3000])]
-    for found in (moments.sum_moments(iter(np.split(rows, 10))), moments.join_moments(parts)):
+    parts = [summed(part, 5) for part in np.split(rows, [900, 1000, 3000])]
+    for found in (summed(rows, 10), moments.join_moments(parts)):
         assert found.rows == 5000
         np.testing.assert_allclose(found.mean_E, rows.mean(0), atol=1e-15)
         np.testing.assert_allclose(found.scatter_EE, expected, rtol=1e-6, atol=1e-16)

@@ -55,7 +55,7 @@ def test_products_in_fp32_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(construction, "EXACT", 0)
     build(tmp_path / "many", falling(100, 8), Form(rank=4))
     exact, _ = build(tmp_path / "steep", decaying(), Form(rank=12))
-    assert taken == ["float64", "float32", "float32", "float64"]
+    assert taken == ["torch.float64", "torch.float32", "torch.float32", "torch.float64"]
     assert np.abs(exact - unit(decaying())).max() < 1e-6
 
 
@@ -68,3 +68,15 @@ def test_directions_that_rows_do_not_span_are_still_refused(
     with pytest.raises(ValueError, match=r"rank = 8, but 100 rows of width 10 span 6 directions"):
         build(tmp_path, flat, Form(rank=8))
     assert not (tmp_path / "bank").exists()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_features_whose_squares_fp32_cannot_hold_have_a_direction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: float
+) -> None:
+    """Their norms are taken in float64; the bank is that of the same features at another scale."""
+    monkeypatch.setattr(construction, "EXACT", 0)
+    rows = falling(400, 8).astype(np.float32)
+    expected, _ = build(tmp_path / "plain", rows, Form(rank=4))
+    found, _ = build(tmp_path / "scaled", rows * np.float32(scale), Form(rank=4))
+    np.testing.assert_allclose(found, expected, atol=1e-5)

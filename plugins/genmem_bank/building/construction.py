@@ -119,8 +119,7 @@ class _Construction:
         self.each(self.sum_block)
         self.once(self.decompose)
         found = self.unfinished.basis()
-        assert found is not None
-        if self.exact or not is_steep(found):
+        if found is not None and (self.exact or not is_steep(found)):
             return found
         self.exact = True
         self.once(self.unfinished.forget_moments)
@@ -156,13 +155,18 @@ class _Construction:
         """Pass one."""
         if self.unfinished.moments(block) is None:
             parts = self.parts("moments", block, torch.float64 if self.exact else torch.float32)
-            self.unfinished.keep_moments(block, sum_moments(part.numpy() for part in parts))
+            self.unfinished.keep_moments(block, sum_moments(parts))
 
     def decompose(self) -> None:
-        """The basis, from the moments of all blocks."""
-        if self.unfinished.basis() is None:
-            moments = join_moments(self.unfinished.all_moments())
+        """The basis, from the moments of all blocks; none where fp32 cannot tell how much they span."""
+        if self.unfinished.basis() is not None:
+            return
+        moments = join_moments(self.unfinished.all_moments())
+        try:
             self.unfinished.keep_basis(decompose(moments, self.form.rank, self.form.energy))
+        except ValueError:
+            if self.exact:
+                raise
 
     def write_block(self, block: Block, found: Decomposition | None, start: int) -> None:
         """Pass two: rows into their place in the file."""

@@ -103,8 +103,10 @@ class Features:
                     f"{self._name(first)} has width {rows_NE.shape[1]}, those before have {width}"
                 )
             found_NE = torch.from_numpy(rows_NE)
-            norm_N = torch.linalg.vector_norm(found_NE, dim=1, dtype=torch.float64)
-            bad_N = ~(norm_N.isfinite() & (norm_N > 0))
+            norm_N = torch.linalg.vector_norm(found_NE.to(dtype), dim=1)
+            if not _have_direction(norm_N).all():  # or squares that leave the range of fp32
+                norm_N = torch.linalg.vector_norm(found_NE, dim=1, dtype=torch.float64)
+            bad_N = ~_have_direction(norm_N)
             if bad_N.any():
                 number = int(bad_N.nonzero()[0])
                 raise ValueError(_complain(self._name(first + number), norm_N[bad_N].numpy()))
@@ -155,6 +157,10 @@ class Features:
         number = place if self.numbers is None else int(self.numbers[place])
         mirrored = ", mirrored," if view else ""
         return f"{self.dataset.path}: feature {self.encoder!r} of sample {number}{mirrored}"
+
+
+def _have_direction(norm_N: Tensor) -> Tensor:
+    return norm_N.isfinite() & (norm_N > 0)
 
 
 def _complain(what: str, norm_N: np.ndarray) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from genmem_bank.storage.files import Basis
 
@@ -17,6 +18,10 @@ EXACT = 1 << 25
 
 STEEP = 1e-4
 """Share of the largest eigenvalue of the scatter below which products in fp32 do not tell one."""
+
+
+STRIP = 128
+"""Rows of the products that are worked out at once."""
 
 
 class Moments(NamedTuple):
@@ -46,7 +51,7 @@ class Decomposition(NamedTuple):
         return float(energies(self.spectrum_E)[self.rank - 1])
 
 
-def sum_moments(chunks: Iterable[np.ndarray]) -> Moments:
+def sum_moments(chunks: Iterable[Tensor]) -> Moments:
     """Mean and scatter of all rows of parts (N, E); sums over parts are float64.
 
     Parts in float64 give every digit. Of parts in fp32 the product of a part's rows about the mean is fp32:
@@ -57,20 +62,34 @@ def sum_moments(chunks: Iterable[np.ndarray]) -> Moments:
         ValueError: There are none.
     """
     # Sums are taken about the first part's mean: a mean far from 0 would cancel digits otherwise.
-    origin_E: np.ndarray | None = None
+    origin_E: Tensor | None = None
     total = 0
     for rows_NE in chunks:
         if origin_E is None:
             origin_E, width = rows_NE.mean(0), rows_NE.shape[1]
             sum_E, square_EE = np.zeros(width), np.zeros((width, width))
-        shifted_NE = np.subtract(rows_NE, origin_E)
+        shifted_NE = rows_NE - origin_E
         total += len(rows_NE)
-        sum_E += np.ones(len(rows_NE), rows_NE.dtype) @ shifted_NE
-        # The transpose of the same array: only half of the products are worked out.
-        square_EE += shifted_NE.T @ shifted_NE
+        sum_E += (shifted_NE.new_ones(len(rows_NE)) @ shifted_NE).numpy()
+        add_products(square_EE, shifted_NE)
     if origin_E is None:
         raise ValueError("there are no rows")
-    return Moments(total, origin_E + sum_E / total, square_EE - np.outer(sum_E, sum_E) / total)
+    square_EE = np.triu(square_EE) + np.triu(square_EE, 1).T
+    return Moments(
+        total, origin_E.double().numpy() + sum_E / total, square_EE - np.outer(sum_E, sum_E) / total
+    )
+
+
+def add_products(square_EE: np.ndarray, rows_NE: Tensor) -> None:
+    """Add the upper triangle of Σ x xᵀ; what stands below it afterwards means nothing.
+
+    By torch, like all else in a build: the threads of a second library, which wait for work by spinning,
+    would take the processors from the first one's.
+    """
+    width = rows_NE.shape[1]
+    for start in range(0, width, STRIP):
+        stop = min(start + STRIP, width)
+        square_EE[start:stop, start:] += (rows_NE[:, start:stop].T @ rows_NE[:, start:]).numpy()
 
 
 def join_moments(parts: Iterable[Moments]) -> Moments:
