@@ -5,15 +5,26 @@ Objectives' warnings and their `commit` are here too: what the trainer tells and
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
 import torch
+from rich.console import Console
 from running import assert_equal, small_recipe, tensors_of, trainer_of
 
 from genmem.contracts import Objective, Prediction, TappedConfig
 from genmem.recipe import RecipeError
+from genmem.scoring.report import Scores
+from genmem.training.folder import RunFolder
 from genmem.training.inspection import gradient_ratios, hidden_rms
+from genmem.training.interruption import Interruption
+from genmem.training.journal import Journal
+from genmem.training.loop import train
+from genmem.training.progress import TrainingProgress
+from genmem.training.speed import Speed
+from genmem.training.trace import Trace
+from genmem.training.writer import Writer
 
 EVERY_STEP = "--train.inspect_every=32"
 
@@ -83,10 +94,6 @@ def test_an_objective_is_told_of_every_step_in_which_it_acts(data):
 
 
 def test_a_warning_is_said_once_while_it_stands(data, tmp_path):
-    from genmem.training.folder import RunFolder
-    from genmem.training.interruption import Interruption
-    from genmem.training.loop import train
-
     said = {3: "too near", 4: "nearer still", 7: "again"}
     looks = iter(range(1, 100))
 
@@ -108,26 +115,17 @@ def test_a_warning_is_said_once_while_it_stands(data, tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
     (folder.path / "checkpoints").mkdir()
-    progress = _Silent()
-    train(trainer, folder, lambda images: {}, progress, Interruption())
+    console = Console(file=io.StringIO(), width=200)
+    journal = Journal(folder, console, {})
+    bar = TrainingProgress(console, recipe.train.images, 0, shown=False)
+    trace = Trace(None, folder.traces, trainer.device, journal.say)
+    with Writer(folder.checkpoints, 1) as writer:
+        speed = Speed(recipe.train.images, None, 1.0)
+        train(trainer, journal, writer, lambda images: Scores({}, {}), bar, speed, trace, Interruption())
     records = [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
     told = [(r["images"], r["warning"]) for r in records if "warning" in r]
     assert told == [(96, "objective 'spread': too near"), (224, "objective 'spread': again")]
-    assert sum("too near" in line for line in progress.lines) == 1
-
-
-class _Silent:
-    def __init__(self):
-        self.lines = []
-
-    def advance(self, images):
-        pass
-
-    def losses(self, values):
-        pass
-
-    def print(self, message):
-        self.lines.append(message)
+    assert console.file.getvalue().count("too near") == 1
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_sampling_scoring_profiling_and_python_use_the_run(straight, tmp_path):
     costs = run([sys.executable, "-m", "genmem", "profile", str(straight / "recipe.toml"), "--json"])
     assert costs.returncode == 0, costs.stderr
     report = json.loads(costs.stdout)
-    assert report["memory_bytes"]["training"]["memory.negatives"] == 96 * (32 * 2 + 8 + 4 + 4)
+    assert report["memory_bytes"]["training"]["memory.negatives"] == (96 + 1) * (32 * 2 + 8 + 4 + 4)
     assert report["forward_macs"]["total"] == report["worked_out"]["macs"] > 0
 
 

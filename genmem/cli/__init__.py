@@ -24,7 +24,7 @@ COMMANDS: Mapping[str, Entry] = {
     "train": Entry("genmem.cli.train", "Train a recipe, or go on with its run."),
     "sweep": Entry("genmem.cli.sweep", "Run a grid of recipes; one table and one plot."),
     "sample": Entry("genmem.cli.sample", "Make pictures from a run."),
-    "evaluate": Entry("genmem.cli.evaluate", "Score a run."),
+    "evaluate": Entry("genmem.cli.evaluate", "Score a run, or any set of pictures."),
     "compare": Entry(
         "genmem.cli.compare", "Put runs side by side: scores, spread, cost; a table and a page."
     ),

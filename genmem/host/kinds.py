@@ -67,6 +67,18 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 COMMANDS_HOOK = "genmem_commands"
 
 OWN_COMMANDS = frozenset(
-    {"train", "sample", "evaluate", "profile", "checkpoint", "plugins", "check", "recipe", "sweep", "data"}
+    {
+        "train",
+        "sample",
+        "evaluate",
+        "compare",
+        "profile",
+        "checkpoint",
+        "plugins",
+        "check",
+        "recipe",
+        "sweep",
+        "data",
+    }
 )
 """Commands of the core, which no plugin may take over."""

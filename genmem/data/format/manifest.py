@@ -34,7 +34,8 @@ class Component:
     settings: Mapping[str, Any]
 
     def __str__(self) -> str:
-        return f"{self.use} {json.dumps(self.settings, sort_keys=True)}" if self.settings else self.use
+        given = {name: value for name, value in self.settings.items() if value is not None}
+        return f"{self.use} {json.dumps(given, sort_keys=True)}" if given else self.use
 
 
 @attrs.frozen(kw_only=True)
