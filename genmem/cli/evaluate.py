@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,14 @@ def command(
       genmem evaluate runs/quickstart --seeds 0,1,2
       genmem evaluate runs/quickstart --seed 1 --json
       genmem evaluate runs/quickstart --sampler.steps=50
+      genmem evaluate runs/quickstart --nproc 2
       genmem evaluate runs/quickstart --weights ema,online --sampler.steps=25,50 --budget 500 --seeds 0,1,2
       genmem evaluate pictures/ --reference data/digits/test --encoder random-conv --metrics fd,kid
       genmem evaluate samples.npz --reference adm.npz --encoder inception --encoder.weights=inception.pth
       genmem evaluate data/digits/train --save-reference digits.npz --encoder random-conv
       genmem evaluate runs/quickstart --reference data/digits/test --encoder random-conv --samples 5000
     """
+    nproc = given.get("nproc", 1)
     if given := check_options(given):
         if budget is not None or by is not None or len(seeds) > 1:
             raise click.UsageError("--budget, --by and several seeds do not go with --reference")
@@ -83,8 +86,10 @@ def command(
     if not (Path(run) / "recipe.toml").is_file() and Path(run).exists():
         raise click.UsageError(f"{run} is no run folder: no recipe.toml; pictures want --reference REF")
     from genmem.scoring.session import evaluate
+    from genmem.training.launch import spawn
 
-    evaluate(
+    scoring = partial(
+        evaluate,
         Path(run),
         overrides,
         seeds=seeds,
@@ -95,6 +100,10 @@ def command(
         budget=budget,
         by=by,
     )
+    if nproc == 1:
+        scoring()
+    else:
+        spawn(scoring, (), nproc)
 
 
 def _evaluate_set(

@@ -30,12 +30,14 @@ def set_options(function: F) -> F:
 def check_options(given: dict[str, Any]) -> dict[str, Any]:
     """The options that go with `--reference`, or with `--save-reference` alone; {} where neither is there.
 
+    `--nproc` goes with a run of its own too.
+
     Raises:
         click.UsageError: One without the option that gives it a meaning.
     """
     if "reference" not in given and "save" not in given:
-        if given:
-            raise click.UsageError(f"{_flag(next(iter(given)))} goes with --reference or --save-reference")
+        if alone := [name for name in given if name != "nproc"]:
+            raise click.UsageError(f"{_flag(alone[0])} goes with --reference or --save-reference")
         return {}
     if "encoder" not in given:
         raise click.UsageError("--encoder is missing; `genmem plugins` lists encoders")
@@ -79,5 +81,5 @@ _OPTIONS = [
     click.Option(["--is-splits"], type=click.IntRange(min=1), help="Splits of the Inception Score: 10."),
     click.Option(["--neighbours"], type=click.IntRange(min=1), help="Of precision and recall: 3."),
     click.Option(["--device"], help="Where the encoder computes: auto, cpu, cuda, mps."),
-    click.Option(["--nproc"], type=click.IntRange(min=1), help="Processes on this machine."),
+    click.Option(["--nproc"], type=click.IntRange(min=1), help="Processes on this machine: 1."),
 ]

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import torch
 from rich.console import Console
 
+from genmem import collectives
 from genmem.api import Run, load
 from genmem.host import did_you_mean
 from genmem.scoring.evaluation import Evaluation
@@ -147,7 +149,7 @@ def search(
     )
     column = _column(columns_of(evaluation), by)
     trials = []
-    with preparation_progress(console, shown=True) as bar:
+    with preparation_progress(console, shown=collectives.rank() == 0) as bar:
         for number, (name, (own, _)) in enumerate(runs.items(), 1):
             run = load(path, overrides=(*plain, *own, small), plugins=plugins)
             trials.append(_try(name, own, run, evaluation, seed, column))
@@ -162,8 +164,11 @@ def _try(
     weights = run.recipe.evaluate.weights
     generator = run.generator(weights)
     protocol = protocol_of(run.recipe, run.dataset, generator.conditioner.store, (seed,), weights)
-    scores = score_samples(evaluation, generator, sample_set(evaluation, generator, seed))
-    return Trial(name, words, protocol, scores[column.key])
+    found = sample_set(evaluation, generator, seed)
+    # Rank 0 has the references' rows; all must choose the same setting.
+    score = score_samples(evaluation, generator, found)[column.key] if collectives.rank() == 0 else 0.0
+    told = collectives.add(torch.tensor(score, dtype=torch.float64))
+    return Trial(name, words, protocol, float(told))
 
 
 def _check(axes: Sequence[Axis]) -> None:

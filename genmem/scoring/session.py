@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from genmem import collectives
 from genmem.api import Run, load
 from genmem.data.files import write_text
 from genmem.scoring.evaluation import Evaluation
 from genmem.scoring.full import Report, full_report
+from genmem.scoring.measuring import share
 from genmem.scoring.protocol import Protocol
 from genmem.scoring.report import tell_memory
 from genmem.scoring.run_protocol import protocol_of
 from genmem.scoring.search import Search, search
 from genmem.training.folder import RunFolder
+from genmem.training.launch import process_group
 from genmem.training.progress import preparation_progress
 
 
@@ -35,6 +39,8 @@ def evaluate(
     by: str | None = None,
 ) -> None:
     """Score the newest checkpoint of a run, print the table, and keep it in the run's folder.
+
+    Every process of the group makes its share of the samples; the first one scores them.
 
     Args:
         path: The run's folder.
@@ -55,10 +61,14 @@ def evaluate(
     if weights is not None:
         overrides = (*overrides, f"--evaluate.weights={weights}")
     console = Console(stderr=as_json)
-    found = search(path, overrides, plugins, seeds=seeds, budget=budget, by=by, console=console)
-    run = load(path, overrides=found.overrides, plugins=plugins)
-    record, report = _score(run, seeds or (run.recipe.evaluate.seed,), console, found)
-    keep(run.folder, record)
+    with process_group(load(path, plugins=plugins).device):
+        found = search(path, overrides, plugins, seeds=seeds, budget=budget, by=by, console=console)
+        run = load(path, overrides=found.overrides, plugins=plugins)
+        scored = _score(run, seeds or (run.recipe.evaluate.seed,), console, found)
+        if scored is None:
+            return
+        record, report = scored
+        keep(run.folder, record)
     if out is not None:
         write_text(out, json.dumps(record, indent=1))
     if as_json:
@@ -75,17 +85,23 @@ def keep(folder: RunFolder, record: dict[str, Any]) -> Path:
     return path
 
 
-def _score(run: Run, seeds: Sequence[int], console: Console, found: Search) -> tuple[dict[str, Any], Report]:
+def _score(
+    run: Run, seeds: Sequence[int], console: Console, found: Search
+) -> tuple[dict[str, Any], Report] | None:
+    """The record and what it is of; None but on rank 0."""
     weights = run.recipe.evaluate.weights
     generator = run.generator(weights)
     store = generator.conditioner.store
     protocol = protocol_of(run.recipe, run.dataset, store, seeds, weights)
-    with console.status("reading references"):
+    lead = collectives.rank() == 0
+    with console.status("reading references") if lead else nullcontext():
         evaluation = Evaluation(run.recipe, run.dataset, run.device)
-    with preparation_progress(console, shown=True) as bar:
-        total = run.recipe.evaluate.samples * len(seeds) * (1 if store is None else 2)
+    with preparation_progress(console, shown=lead) as bar:
+        start, stop = share(run.recipe.evaluate.samples)
+        total = (stop - start) * len(seeds) * (1 if store is None else 2)
         report = full_report(evaluation, generator, protocol, _Ticks(bar, total))
-    assert report is not None  # one process
+    if report is None:
+        return None
     record = {
         "images": run.images_seen,
         "evaluations_per_sample": report.gallery.evaluations,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from genmem.scoring.sets.opening import is_run, open_pictures
 from genmem.scoring.sets.pictures import PictureSet, spread
 from genmem.scoring.sets.running import open_run
 from genmem.scoring.spaces import describe
+from genmem.training.folder import RunFolder
 from genmem.training.launch import process_group
 from genmem.training.progress import preparation_progress
 
@@ -79,12 +81,20 @@ def evaluate_set(job: Job) -> None:
     with process_group(device), preparation_progress(console, shown=lead and not job.as_json) as bar:
         lead = collectives.rank() == 0
         record = _Scoring(job, device, bar).run()
+        if lead and "images" in record:
+            _keep(job.target, record)
         if lead and job.out is not None:
             write_text(job.out, json.dumps(record, indent=1))
     if lead and job.as_json:
         print(json.dumps(record, indent=1))
     elif lead:
         show(record, console)
+
+
+def _keep(run: Path, record: dict[str, Any]) -> None:
+    """Write a run's record apart from its full tables, which are of another form."""
+    name = "-".join((f"{record['images']:012d}", *record["protocols"]))
+    write_text(RunFolder(run).evaluations / "sets" / f"{name}.json", json.dumps(record, indent=1))
 
 
 class _Scoring:
@@ -103,9 +113,10 @@ class _Scoring:
     def run(self) -> dict[str, Any]:
         job = self._job
         made: Protocol | None = None
+        images: int | None = None
         target: PictureSet
         if is_run(job.target):
-            target, made = open_run(
+            target, made, images = open_run(
                 job.target, self._rest, job.plugins, num=job.samples, seed=job.seed, weights=job.weights
             )
         else:
@@ -122,7 +133,8 @@ class _Scoring:
         reference = self._reference(encoder, names, archive, real)
         check_reference(names, reference, target)
         found = self._look(encoder, target, wanted_of(names, job.settings, samples=True), "samples")
-        return self._record(encoder, names, target, found, reference, made)
+        record = self._record(encoder, names, target, found, reference, made)
+        return record if images is None else {"images": images, "time": time.time()} | record
 
     # opening ----------------------------------------------------------------------------------
 

@@ -20,8 +20,8 @@ def open_run(
     num: int | None,
     seed: int | None,
     weights: str | None,
-) -> tuple[GeneratedPictures, Protocol]:
-    """Samples of the newest checkpoint, and the protocol of how they are made.
+) -> tuple[GeneratedPictures, Protocol, int]:
+    """Samples of the newest checkpoint, the protocol of how they are made, and the images it has seen.
 
     Raises:
         FileNotFoundError: No checkpoint yet.
@@ -42,4 +42,4 @@ def open_run(
         batch=options.batch,
         shape=run.dataset.picture_shape,
     )
-    return pictures, protocol
+    return pictures, protocol, run.images_seen
