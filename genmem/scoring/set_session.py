@@ -75,9 +75,8 @@ def evaluate_set(job: Job) -> None:
     """
     if job.save is not None:
         check_new(job.save)
-    device = resolve(job.device)
+    device, console = resolve(job.device), Console(stderr=job.as_json)
     lead = collectives.rank() == 0
-    console = Console(stderr=job.as_json)
     with process_group(device), preparation_progress(console, shown=lead and not job.as_json) as bar:
         lead = collectives.rank() == 0
         record = _Scoring(job, device, bar).run()
@@ -93,8 +92,8 @@ def evaluate_set(job: Job) -> None:
 
 def _keep(run: Path, record: dict[str, Any]) -> None:
     """Write a run's record apart from its full tables, which are of another form."""
-    name = "-".join((f"{record['images']:012d}", *record["protocols"]))
-    write_text(RunFolder(run).evaluations / "sets" / f"{name}.json", json.dumps(record, indent=1))
+    name = "-".join((f"{record['images']:012d}", *record["protocols"])) + ".json"
+    write_text(RunFolder(run).evaluations / "sets" / name, json.dumps(record, indent=1))
 
 
 class _Scoring:
