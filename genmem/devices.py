@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
 _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_BACKENDS: Any = torch.backends
 
 
 def resolve(name: str) -> torch.device:
     """The device a recipe's `train.device` means; "auto" is cuda, else mps, else cpu.
+
+    Every command that computes asks here, and from then on fp32 is fp32 on every device: no TF32 in
+    products and convolutions. Who wants speed asks for bf16.
 
     Raises:
         ValueError: A device this machine or this build of torch does not have.
@@ -21,7 +26,13 @@ def resolve(name: str) -> torch.device:
     if not there.get(name.partition(":")[0], False):
         found = ", ".join(sorted(kind for kind, usable in there.items() if usable))
         raise ValueError(f'train.device = "{name}", but this machine offers {found}; or say "auto"')
+    _BACKENDS.fp32_precision = "ieee"  # covers every backend; the older switches are never touched
     return torch.device(name)
+
+
+def fp32_in_use() -> str:
+    """How fp32 is computed in this process: "ieee" once a device was resolved."""
+    return str(_BACKENDS.fp32_precision)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -151,9 +151,12 @@ class RunFolder:
 
 def describe_environment(catalog: Catalog) -> dict[str, Any]:
     """Versions of everything that computes, and where."""
+    from genmem.devices import fp32_in_use
+
     return {
         "genmem": version("genmem"),
         "torch": version("torch"),
+        "fp32": fp32_in_use(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": _revision(),

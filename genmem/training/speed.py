@@ -51,7 +51,7 @@ def measure_ceiling(device: torch.device, precision: str) -> float:
 
     Args:
         device: This process's.
-        precision: The recipe's: fp32, bf16, fp16. TF32 is used where the run uses it.
+        precision: The recipe's: fp32, bf16, fp16.
     """
     side = SIDE[device.type]
     left, right = (torch.randn(side, side, device=device, dtype=_DTYPES[precision]) for _ in range(2))
