@@ -26,8 +26,16 @@ def resolve(name: str) -> torch.device:
     if not there.get(name.partition(":")[0], False):
         found = ", ".join(sorted(kind for kind, usable in there.items() if usable))
         raise ValueError(f'train.device = "{name}", but this machine offers {found}; or say "auto"')
-    _BACKENDS.fp32_precision = "ieee"  # covers every backend; the older switches are never touched
+    _compute_in_ieee()
     return torch.device(name)
+
+
+def _compute_in_ieee() -> None:
+    """Turn TF32 off by torch's newer switches, every one: a part that was set does not follow the whole."""
+    cuda, cudnn, mkldnn = _BACKENDS.cuda, _BACKENDS.cudnn, _BACKENDS.mkldnn
+    parts = (cuda.matmul, cudnn, cudnn.conv, cudnn.rnn, mkldnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn)
+    for part in (_BACKENDS, *parts):
+        part.fp32_precision = "ieee"
 
 
 def fp32_in_use() -> str:

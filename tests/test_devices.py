@@ -21,8 +21,11 @@ def test_fp32_is_fp32_on_every_backend_once_a_device_is_chosen():
         backends.cudnn.rnn,
         backends.mkldnn,
         backends.mkldnn.matmul,
+        backends.mkldnn.conv,
+        backends.mkldnn.rnn,
     )
-    backends.fp32_precision = "tf32"
+    for part in (backends, *parts):  # one by one, as a library may have
+        part.fp32_precision = "tf32"
     assert {part.fp32_precision for part in parts} == {"tf32"}
     resolve("cpu")
     assert {part.fp32_precision for part in (backends, *parts)} == {"ieee"}
