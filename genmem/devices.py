@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Of a recipe's `train.precision`."""
 _BACKENDS: Any = torch.backends
 
 
@@ -47,4 +48,4 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     """The forward's precision: bf16 or fp16 under autocast, or plain fp32."""
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, dtype=_HALVES[precision])
+    return torch.autocast(device.type, dtype=DTYPES[precision])

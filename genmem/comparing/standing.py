@@ -9,8 +9,7 @@ import attrs
 from genmem.comparing.groups import Estimate, Group
 from genmem.comparing.protocols import name_memory, task_of, tell_task
 from genmem.comparing.statistics import differs
-from genmem.host import did_you_mean
-from genmem.scoring.table import DECODE, HELD_OUT, SAMPLES, Column, Row
+from genmem.scoring.table import DECODE, HELD_OUT, SAMPLES, Column, Row, column_to_rank_by
 
 GAUSSIAN = "Gaussian"
 REAL = "held-out pictures"
@@ -158,14 +157,7 @@ def _headline(columns: Sequence[Column], entries: Sequence[Entry], by: str | Non
     }
     if not shared:
         raise ValueError("these runs have no score in common that ranks; score them in one feature space")
-    if by is None:
-        return next(iter(shared.values()))
-    if by not in shared:
-        raise ValueError(
-            f"--by {by}: not a score that ranks and that all runs have{did_you_mean(by, shared)}; "
-            f"there are {', '.join(shared)}"
-        )
-    return shared[by]
+    return column_to_rank_by(shared, by, "not a score that ranks and that all runs have")
 
 
 def _order(entry: Entry, column: Column) -> float:

@@ -16,12 +16,11 @@ from rich.console import Console
 
 from genmem import collectives
 from genmem.api import Run, load
-from genmem.host import did_you_mean
 from genmem.scoring.evaluation import Evaluation
 from genmem.scoring.full import columns_of, sample_set, score_samples
 from genmem.scoring.protocol import Protocol
 from genmem.scoring.run_protocol import protocol_of
-from genmem.scoring.table import Column
+from genmem.scoring.table import Column, column_to_rank_by
 from genmem.sweep.axes import Axis, sort_overrides
 from genmem.sweep.names import points
 from genmem.training.progress import preparation_progress
@@ -137,21 +136,17 @@ def search(
             )
         return Search(overrides=plain)
     _check(axes)
-    runs = {
-        name: (words, load(path, overrides=(*plain, *words), plugins=plugins)) for name, words in points(axes)
-    }
-    first = next(iter(runs.values()))[1]
-    size = budget or max(LEAST, first.recipe.evaluate.samples // SHARE)
-    seed = max(seeds or (first.recipe.evaluate.seed,)) + 1
-    small = f"--evaluate.samples={size}"
-    evaluation = Evaluation(
-        load(path, overrides=(*plain, small), plugins=plugins).recipe, first.dataset, first.device
-    )
+    options = load(path, overrides=plain, plugins=plugins).recipe.evaluate
+    size = budget or max(LEAST, options.samples // SHARE)
+    seed = max(seeds or (options.seed,)) + 1
+    common = (*plain, f"--evaluate.samples={size}")
+    runs = [(name, own, load(path, overrides=(*common, *own), plugins=plugins)) for name, own in points(axes)]
+    base = load(path, overrides=common, plugins=plugins)
+    evaluation = Evaluation(base.recipe, base.dataset, base.device)
     column = _column(columns_of(evaluation), by)
     trials = []
     with preparation_progress(console, shown=collectives.rank() == 0) as bar:
-        for number, (name, (own, _)) in enumerate(runs.items(), 1):
-            run = load(path, overrides=(*plain, *own, small), plugins=plugins)
+        for number, (name, own, run) in enumerate(runs, 1):
             trials.append(_try(name, own, run, evaluation, seed, column))
             bar("searching", number, len(runs))
     found = Search(overrides=plain, trials=tuple(trials), column=column, budget=size, seed=seed)
@@ -183,11 +178,4 @@ def _check(axes: Sequence[Axis]) -> None:
 
 def _column(columns: Sequence[Column], by: str | None) -> Column:
     ranked = {column.key: column for column in columns if column.better != "neither"}
-    if by is None:
-        return next(iter(ranked.values()))
-    if by not in ranked:
-        raise ValueError(
-            f"--by {by}: no score that ranks is called so{did_you_mean(by, ranked)}; "
-            f"there are {', '.join(ranked)}"
-        )
-    return ranked[by]
+    return column_to_rank_by(ranked, by, "no score that ranks is called so")

@@ -76,10 +76,10 @@ def evaluate_set(job: Job) -> None:
     if job.save is not None:
         check_new(job.save)
     device, console = resolve(job.device), Console(stderr=job.as_json)
-    lead = collectives.rank() == 0
-    with process_group(device), preparation_progress(console, shown=lead and not job.as_json) as bar:
+    with process_group(device):
         lead = collectives.rank() == 0
-        record = _Scoring(job, device, bar).run()
+        with preparation_progress(console, shown=lead and not job.as_json) as bar:
+            record = _Scoring(job, device, bar).run()
         if lead and "images" in record:
             _keep(job.target, record)
         if lead and job.out is not None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import attrs
 
+from genmem.host import did_you_mean
+
 if TYPE_CHECKING:
     from rich.console import Group
 
@@ -217,3 +219,16 @@ class ScoreTable:
             floors = [f"{c.title} {c.text(row.floor[c.key])}" for c in self.columns if c.key in row.floor]
             yield ", floor ".join([f"{mark} protocol {row.protocol or self.protocol}", *floors])
         yield from (f"{ABSENT} {line}" for line in self.reasons() if not line.endswith(NOT_APPLICABLE))
+
+
+def column_to_rank_by(ranked: Mapping[str, Column], by: str | None, unknown: str) -> Column:
+    """The column of this key among those that rank; the first if none is given.
+
+    Raises:
+        ValueError: No such column; `unknown` says what a column here has to be.
+    """
+    if by is None:
+        return next(iter(ranked.values()))
+    if by not in ranked:
+        raise ValueError(f"--by {by}: {unknown}{did_you_mean(by, ranked)}; there are {', '.join(ranked)}")
+    return ranked[by]

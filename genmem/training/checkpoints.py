@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from genmem.data.files import sync_folder
 from genmem.training import storage
 from genmem.training.integrity import COMPLETE, STATE, VERSION, load_state, numbered, verify
 from genmem.training.storage import Piece, piece_of, read_group, read_sizes, write_group
@@ -110,18 +110,10 @@ def _complete(partial: Path, final: Path, state: Mapping[str, Any]) -> None:
     written = storage.write_file(partial / STATE, [json.dumps(state, indent=1, sort_keys=True).encode()])
     storage.write_file(partial / COMPLETE, [written.sha256.encode()])
     for folder in (*(path for path in partial.iterdir() if path.is_dir()), partial):
-        _sync(folder)
+        sync_folder(folder)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
-    _sync(final.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(final.parent)
 
 
 def prune(folder: Path, images_seen: int, keep: int, keep_every: int | None = None) -> None:

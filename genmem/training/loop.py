@@ -36,7 +36,7 @@ def train(
 ) -> bool:
     """Train until all images are seen, or until asked to stop. Returns whether it is finished."""
     table, evaluate = trainer.recipe.train, trainer.recipe.evaluate
-    window, watch = _Window(trainer.images_seen), _Watch()
+    window, watch = _Window(), _Watch()
     if trainer.steps == 0:
         # Something to roll back to; and whether checkpoints can be written is known at once.
         _save(trainer, writer)
@@ -50,7 +50,7 @@ def train(
         if trainer.guard.spent:
             journal.warn(roll_back(trainer, journal.folder, writer), trainer.images_seen)
             progress.move_to(trainer.images_seen)
-            window = _Window(trainer.images_seen)
+            window = _Window()
             continue
         if _due(trainer, table.log_every):
             _log(trainer, journal, progress, speed, window, watch)
@@ -75,14 +75,13 @@ class _Line(NamedTuple):
 class _Window:
     """Sums on the device since the last line of the log."""
 
-    def __init__(self, images_seen: int) -> None:
+    def __init__(self) -> None:
         self._reset()
 
     def _reset(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._steps = 0
-        self._paused = 0.0
         self._since = time.perf_counter()
 
     def add(self, values: dict[str, Tensor]) -> None:

@@ -18,9 +18,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from genmem import collectives
+from genmem.devices import DTYPES
 from genmem.recipe.tables import Recipe
-
-_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def replicate(assembly: nn.Module, device: torch.device) -> nn.Module:
@@ -66,9 +65,8 @@ def shard(
     mesh = init_device_mesh(device.type, (collectives.world_size(),))
     backbone = assembly.get_submodule("backbone")
     assert isinstance(backbone, nn.Module)
-    _split(
-        backbone, mesh, MixedPrecisionPolicy(_HALVES.get(precision), torch.float32, cast_forward_inputs=False)
-    )
+    gathered_in = None if precision == "fp32" else DTYPES[precision]
+    _split(backbone, mesh, MixedPrecisionPolicy(gathered_in, torch.float32, cast_forward_inputs=False))
     for average in averages:
         _split(average, mesh, MixedPrecisionPolicy())
     fully_shard(assembly, mesh=mesh)

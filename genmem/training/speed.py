@@ -9,14 +9,13 @@ import attrs
 import torch
 
 from genmem import collectives
+from genmem.devices import DTYPES
 
 SIDE = {"cpu": 1024, "cuda": 8192, "mps": 4096}
 """Of the square matrices whose product is the ceiling: large enough to be at the device's best."""
 
 SECONDS = 0.2
 """That the measurement takes, after a first product that warms up."""
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @attrs.frozen
@@ -54,7 +53,7 @@ def measure_ceiling(device: torch.device, precision: str) -> float:
         precision: The recipe's: fp32, bf16, fp16.
     """
     side = SIDE[device.type]
-    left, right = (torch.randn(side, side, device=device, dtype=_DTYPES[precision]) for _ in range(2))
+    left, right = (torch.randn(side, side, device=device, dtype=DTYPES[precision]) for _ in range(2))
     collectives.barrier()  # processes that share a machine's cores share its ceiling
     seconds = _shortest(lambda: left @ right, device)
     mine = torch.tensor(2 * side**3 / seconds, dtype=torch.float64)

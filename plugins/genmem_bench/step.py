@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genmem.building import prepare_files, shapes_of
-from genmem.devices import autocast, resolve
+from genmem.devices import DTYPES, autocast, resolve
 from genmem.draws import Draws
 from genmem.profiling.step import measure_step
 from genmem.recipe import load
@@ -130,6 +130,5 @@ def take_step(trainer: Trainer, watch: Stopwatch) -> None:
 
 
 def _product(device: torch.device, precision: str) -> Callable[[], Tensor]:
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    square = torch.full((SIDE, SIDE), 0.5, device=device, dtype=dtype)
+    square = torch.full((SIDE, SIDE), 0.5, device=device, dtype=DTYPES[precision])
     return lambda: square @ square

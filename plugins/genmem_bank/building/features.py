@@ -102,15 +102,16 @@ class Features:
                 raise ValueError(
                     f"{self._name(first)} has width {rows_NE.shape[1]}, those before have {width}"
                 )
-            found_NE = torch.from_numpy(rows_NE)
-            norm_N = torch.linalg.vector_norm(found_NE.to(dtype), dim=1)
+            given_NE = torch.from_numpy(rows_NE)
+            found_NE = given_NE.to(dtype)
+            norm_N = torch.linalg.vector_norm(found_NE, dim=1)
             if not _have_direction(norm_N).all():  # or squares that leave the range of fp32
-                norm_N = torch.linalg.vector_norm(found_NE, dim=1, dtype=torch.float64)
+                norm_N = torch.linalg.vector_norm(given_NE, dim=1, dtype=torch.float64)
             bad_N = ~_have_direction(norm_N)
             if bad_N.any():
                 number = int(bad_N.nonzero()[0])
                 raise ValueError(_complain(self._name(first + number), norm_N[bad_N].numpy()))
-            yield found_NE.to(dtype) / norm_N[:, None].to(dtype)
+            yield found_NE / norm_N[:, None].to(dtype)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """(stop - start, E): the features of consecutive rows, as the data set has them.
