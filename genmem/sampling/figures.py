@@ -48,8 +48,8 @@ def draw_figure(figure: Figure) -> Path:
 
     Raises:
         FileNotFoundError: No run, no checkpoint, or no such picture.
-        IndexError: A number that is not a row.
-        ValueError: A run without a memory, or a picture that none of its encoders reads.
+        ValueError: A run without a memory, a number that is not a row, or a picture that none of its
+            encoders reads.
     """
     run = load(figure.run, overrides=figure.overrides, plugins=figure.plugins)
     generator = run.generator(figure.weights)

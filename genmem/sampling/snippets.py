@@ -61,9 +61,8 @@ def find_snippets(run: Run, store: MemoryStore, wanted: Wanted) -> Snippets:
 
     Raises:
         FileNotFoundError: No such picture.
-        IndexError: A number that is not a row.
-        ValueError: A picture, and features that no encoder makes of pictures; no such map, or several
-            and none named.
+        ValueError: A number that is not a row; a picture, and features that no encoder makes of
+            pictures; no such map, or several and none named.
     """
     if wanted.ends is None:
         ends = [*map(str, wanted.rows), *map(str, wanted.pictures), *(f"{TEXT}{one}" for one in wanted.texts)]
@@ -100,7 +99,7 @@ def _known(ends: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...], tuple
 def _code(run: Run, store: MemoryStore, word: str, through: str | None) -> Tensor:
     """(1, …): the stored form of a row by its number, of a picture, or of a text."""
     if word.isdecimal():
-        return store.codes(torch.tensor([int(word)], device=run.device))
+        return _code_of_row(store, torch.tensor([int(word)], device=run.device))
     if word.startswith(TEXT):
         text_B = np.array([word.removeprefix(TEXT)])
         return store.translate(_choose_map(store, through, "text"), text_B)
@@ -108,6 +107,14 @@ def _code(run: Run, store: MemoryStore, word: str, through: str | None) -> Tenso
         pictures_BHWC = read_pictures([Path(word)], run.dataset.picture_shape)
         return store.translate(_choose_map(store, through, "pictures"), pictures_BHWC)
     return store.code(_batch_of(run, Path(word)))
+
+
+def _code_of_row(store: MemoryStore, number_B: Tensor) -> Tensor:
+    """The number was typed by somebody: what the store says of a wrong one is theirs to read."""
+    try:
+        return store.codes(number_B)
+    except IndexError as error:
+        raise ValueError(str(error)) from error
 
 
 def _choose_map(store: MemoryStore, name: str | None, reads: Reads) -> str:
