@@ -11,6 +11,7 @@ from torch import nn
 
 from genmem.recipe.tables import GroupTable, OptimizerTable
 from genmem.training import checkpoints
+from genmem.training.compilation import NotCompiled, compiling
 from genmem.training.optimization import Optimization, divide
 from genmem.training.scaling import LossScale
 
@@ -141,6 +142,25 @@ def test_fp16_resumes_bit_for_bit(data, tmp_path):
         second.step()
     assert_equal(tensors_of(straight), tensors_of(second))
     assert float(second.scale.value) == 2.0**17
+
+
+def test_a_compiler_that_fails_is_told_with_the_way_out(data):
+    """As inductor does on a file that a killed process left torn in its cache."""
+
+    def fails(graph, example_inputs):
+        raise ImportError("ab/cd.main.so: file too short")
+
+    torch.compiler.set_default_backend(fails)
+    try:
+        trainer = trainer_of(small_recipe(data, "--train.compile=true"))
+        with pytest.raises(NotCompiled) as error, compiling():
+            trainer.step()
+    finally:
+        torch.compiler.set_default_backend("inductor")
+        torch.compiler.reset()
+    said = str(error.value)
+    assert "ImportError: ab/cd.main.so: file too short" in said
+    assert "delete /" in said and "--train.compile=false" in said
 
 
 @pytest.mark.slow

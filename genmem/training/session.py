@@ -23,6 +23,7 @@ from genmem.sampling.generator import generator_of
 from genmem.scoring.evaluation import Evaluation
 from genmem.scoring.report import Reporter, Scores, mean_of_last, show
 from genmem.scoring.run_protocol import protocol_of
+from genmem.training.compilation import compiling
 from genmem.training.folder import RunFolder
 from genmem.training.guard import Guard
 from genmem.training.integrity import newest, shared_fault
@@ -102,7 +103,7 @@ def _go_on(trainer: Trainer, journal: Journal, minutes: float | None) -> None:
     trace = Trace(table.trace, folder.traces, trainer.device, journal.say)
     writer = Writer(folder.checkpoints, table.keep, table.keep_every, journal.checkpoint)
     speed = speed_of(trainer)
-    with writer, watched(minutes) as interruption, bar, trace:
+    with writer, watched(minutes) as interruption, bar, trace, compiling():
         finished = train(trainer, journal, writer, score, bar, speed, trace, interruption)
     if finished:
         with gathered(backbone):
