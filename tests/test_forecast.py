@@ -31,8 +31,8 @@ from genmem.training.launch import spawn
 EXACT = ("weights", "gradients", "optimizer", "ema", "memory.negatives")
 
 
-def said(found: object) -> str:
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+def said(found: object, width: int = 200) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(found)
     return console.export_text()
 
@@ -164,6 +164,19 @@ def test_rates_and_times_follow_from_the_images_a_second():
     assert "--images-per-s N" in said(attrs.evolve(found, images_per_s=None))
     assert "only the tokenizer, built, knows" in said(attrs.evolve(found, record_bytes={}))
     assert "FLOPs of training not known" in said(attrs.evolve(found, flops_per_image=None))
+
+
+def test_three_sizes_of_a_job_stand_whole_in_a_narrow_terminal():
+    """One unit in the table; SiT-S/2 has 33 M parameters."""
+    recipe = imagenet()
+    found = forecast(recipe, expected_shapes(recipe), [8, 64, 512])
+    lines = [line.split() for line in said(found, width=80).splitlines()]
+    cells = {line[1]: line[3::2] for line in lines if line[:1] == ["│"] and len(line) == 15}
+    share = found.shares[2]
+    for part, size in (("optimizer", share.fsdp["optimizer"]), ("all", sum(share.fsdp.values()))):
+        assert cells[part][5] == f"{size / 2**30:.3f}"
+    assert [float(cell) for cell in cells["ema"][::2]] == pytest.approx([33e6 * 4 / 2**30] * 3, rel=0.01)
+    assert {"weights", "gradients", "activations"} < cells.keys()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Group
 from rich.table import Table
@@ -27,8 +27,9 @@ def _plan(forecast: Forecast) -> Iterator[str]:
 
 
 def _table(forecast: Forecast) -> Table:
+    unit, size = _unit(forecast)
     table = Table()
-    table.add_column("one of")
+    table.add_column(f"{unit} on\none of", overflow="fold")
     for share in forecast.shares:
         table.add_column(f"{share.batching.world}{'*' if share.note else ''}\nDDP", justify="right")
         table.add_column("\nFSDP", justify="right")
@@ -36,19 +37,27 @@ def _table(forecast: Forecast) -> Table:
     def add(name: str, cell: Callable[[Share], tuple[str, str]]) -> None:
         table.add_row(Text(name), *(text for share in forecast.shares for text in cell(share)))
 
+    def add_part(name: str, held: Callable[[Mapping[str, int]], int | None]) -> None:
+        add(name, lambda share: (_cell(held(share.ddp), size), _cell(held(share.fsdp), size)))
+
     add("images a step", lambda share: (f"{share.batching.local}", ""))
     add("forwards × images", lambda share: (f"{share.batching.accumulation} × {share.batching.micro}", ""))
     table.add_section()
-    parts = dict.fromkeys(part for share in forecast.shares for part in (*share.ddp, *share.fsdp))
-    for part in parts:
-        add(part, lambda share, part=part: (_cell(share.ddp.get(part)), _cell(share.fsdp.get(part))))  # type: ignore[misc]
+    for part in dict.fromkeys(part for share in forecast.shares for part in (*share.ddp, *share.fsdp)):
+        add_part(part, lambda held, part=part: held.get(part))  # type: ignore[misc]
     table.add_section()
-    add("all", lambda share: (_cell(sum(share.ddp.values())), _cell(sum(share.fsdp.values()))))
+    add_part("all", lambda held: sum(held.values()))
     return table
 
 
-def _cell(size: int | None) -> str:
-    return "-" if size is None else format_bytes(size)
+def _unit(forecast: Forecast) -> tuple[str, int]:
+    """One for the whole table, so that its columns can be compared at a glance."""
+    most = max(sum(held.values()) for share in forecast.shares for held in (share.ddp, share.fsdp))
+    return ("GiB", 2**30) if most >= 2**30 else ("MiB", 2**20)
+
+
+def _cell(held: int | None, unit: int) -> str:
+    return "-" if held is None else f"{held / unit:.3f}"
 
 
 def _notes(forecast: Forecast) -> Iterator[str]:
