@@ -12,18 +12,19 @@ from genmem.building import Builder, Shapes, shapes_of
 from genmem.conditioning import Conditioner
 from genmem.contracts import MemoryStore
 from genmem.data.dataset import Dataset
-from genmem.data.preparation import prepare
 from genmem.devices import resolve
 from genmem.pictures import Pictures
 from genmem.recipe import load as load_recipe
 from genmem.recipe.tables import Recipe
 from genmem.sampling.generator import Generator, generator_of
 from genmem.training import checkpoints
-from genmem.training.folder import RunFolder
-from genmem.training.integrity import load_state, newest
+from genmem.training.folder import PLACES, RunFolder
+from genmem.training.integrity import choose, load_state
+from genmem.training.provenance import moves_data, open_again
 
-FREE = ("sampler.", "guidance.", "guidance=", "evaluate.", "memory.")
-"""Where a recipe says how samples are made and scored; the rest is what the weights were trained as."""
+FREE = ("sampler.", "guidance.", "guidance=", "evaluate.", "memory.", *PLACES)
+"""Where a recipe says how samples are made and scored, and where its set lies; the rest is what the weights
+were trained as."""
 
 
 def load(
@@ -32,22 +33,25 @@ def load(
     overrides: tuple[str, ...] = (),
     plugins: tuple[str | Path, ...] = (),
     device: str | None = None,
+    checkpoint: int | None = None,
 ) -> Run:
     """Open a run folder.
 
     Args:
         path: The folder `genmem train` wrote.
         overrides: Over its recipe, "--sampler.steps=50" say; the weights stay as they are. What they
-            were trained as is refused.
+            were trained as is refused. "--data.path=…" names the place the run's set was moved to.
         plugins: Un-packaged plugin files the run was made with; they are never run unasked.
         device: Instead of the recipe's.
+        checkpoint: Images seen by the weights to take; those of the newest if absent.
 
     Raises:
-        FileNotFoundError: No such run, or no checkpoint in it yet.
+        FileNotFoundError: No such run, no checkpoint in it yet, or not this one.
+        ValueError: A damaged checkpoint; the message names one that is whole.
         genmem.recipe.RecipeError: Its recipe names what is not installed.
     """
     files = tuple(Path(file) for file in plugins)
-    return Run(Path(path), overrides=overrides, plugins=files, device=device)
+    return Run(Path(path), overrides=overrides, plugins=files, device=device, checkpoint=checkpoint)
 
 
 class Run:
@@ -60,13 +64,14 @@ class Run:
         overrides: tuple[str, ...] = (),
         plugins: tuple[Path, ...] = (),
         device: str | None = None,
+        checkpoint: int | None = None,
     ) -> None:
-        """Read the recipe and find the newest checkpoint that is whole."""
+        """Read the recipe and find the checkpoint."""
         for word in overrides:
             if not word.removeprefix("--").startswith(FREE):
                 raise ValueError(
                     f"{word}: the run is trained; only sampler, guidance, evaluate and memory can be others "
-                    "now. Train another run for the rest"
+                    "now, and data.path where its set was moved. Train another run for the rest"
                 )
         self.overrides = overrides
         self.folder = RunFolder(path)
@@ -76,20 +81,24 @@ class Run:
             )
         self.recipe: Recipe = load_recipe(self.folder.recipe, overrides, plugins, run_plugins=False)
         self.device = resolve(device or self.recipe.train.device)
-        found = newest(self.folder.checkpoints)
+        found = choose(self.folder.checkpoints, checkpoint)
         if found is None:
             raise FileNotFoundError(f"{path} has no checkpoint yet; run genmem train until it saves one")
         self.checkpoint = found
 
     @property
     def images_seen(self) -> int:
-        """Images the newest checkpoint has seen."""
+        """Images the checkpoint has seen."""
         return int(self.checkpoint.name)
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The data set it was trained on."""
-        return prepare(self.recipe.data)
+        """The data set it was trained on; made again from its source, and told, where it is gone.
+
+        Raises:
+            genmem.data.errors.DataError: It is not there and cannot be made; or it is another one.
+        """
+        return open_again(self.recipe.data, self.checkpoint, moved=any(map(moves_data, self.overrides)))
 
     @cached_property
     def shapes(self) -> Shapes:

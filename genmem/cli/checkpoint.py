@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
-from genmem.cli.options import plugin_option
+from genmem.cli.options import checkpoint_option, plugin_option
 
 if TYPE_CHECKING:
     from genmem.exchange.importing import Imported
@@ -114,8 +114,16 @@ def convert(file: Path, out: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--layout", help="Whose names to write; the backbone's own if absent.")
 @click.option("--weights", help='An EMA\'s name, or "online"; what the recipe scores if absent.')
+@checkpoint_option
 @plugin_option
-def export(run: Path, file: Path, layout: str | None, weights: str | None, plugins: tuple[Path, ...]) -> None:
+def export(
+    run: Path,
+    file: Path,
+    layout: str | None,
+    weights: str | None,
+    checkpoint: int | None,
+    plugins: tuple[Path, ...],
+) -> None:
     """Write the network of a RUN to FILE (safetensors), and its recipe beside it.
 
     \b
@@ -124,7 +132,9 @@ def export(run: Path, file: Path, layout: str | None, weights: str | None, plugi
     """
     from genmem.exchange.exporting import export_weights
 
-    exported = export_weights(run, file, layout=layout, weights=weights, plugins=plugins)
+    exported = export_weights(
+        run, file, layout=layout, weights=weights, checkpoint=checkpoint, plugins=plugins
+    )
     click.echo(f"{exported.count} tensors: {exported.file}\nrecipe: {exported.recipe}")
     if exported.note:
         click.secho(exported.note, fg="yellow", err=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from genmem.cli.options import run_arguments
+from genmem.cli.options import checkpoint_option, run_arguments
 from genmem.cli.set_options import check_options, set_options, settings_of
 
 
@@ -35,6 +35,7 @@ def _numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> t
     help="Of noise and conditions, one for each repetition; the recipe's if absent.",
 )
 @click.option("--weights", help="An EMA's name, or \"online\"; the recipe's if absent.")
+@checkpoint_option
 @click.option("--budget", type=click.IntRange(min=2), help="Samples for each setting of a search.")
 @click.option("--by", metavar="SCORE", help="What a search goes by; the first column if absent.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON object.")
@@ -45,6 +46,7 @@ def command(
     overrides: tuple[str, ...],
     seeds: tuple[int, ...],
     weights: str | None,
+    checkpoint: int | None,
     budget: int | None,
     by: str | None,
     plugins: tuple[Path, ...],
@@ -59,7 +61,8 @@ def command(
     they are scored.
 
     Overrides may change how samples are made and scored: sampler, guidance, evaluate, and the memory
-    that conditions (another bank, another way to draw). Scores are kept in RUN/evaluations.
+    that conditions (another bank, another way to draw); --data.path names the place the run's set was
+    moved to. Scores are kept in RUN/evaluations.
 
     Several seeds are several sets of noise: the table has the mean, standard deviation and least. A
     comma in an override's value looks for the best value first, with few samples of other noise.
@@ -71,6 +74,7 @@ def command(
       genmem evaluate runs/quickstart --seed 1 --json
       genmem evaluate runs/quickstart --sampler.steps=50
       genmem evaluate runs/quickstart --nproc 2
+      genmem evaluate runs/quickstart --checkpoint 200064
       genmem evaluate runs/quickstart --weights ema,online --sampler.steps=25,50 --budget 500 --seeds 0,1,2
       genmem evaluate pictures/ --reference data/digits/test --encoder random-conv --metrics fd,kid
       genmem evaluate samples.npz --reference adm.npz --encoder inception --encoder.weights=inception.pth
@@ -81,7 +85,7 @@ def command(
     if given := check_options(given):
         if budget is not None or by is not None or len(seeds) > 1:
             raise click.UsageError("--budget, --by and several seeds do not go with --reference")
-        _evaluate_set(given, run, overrides, plugins, seeds, weights, as_json, out)
+        _evaluate_set(given, run, overrides, plugins, seeds, weights, checkpoint, as_json, out)
         return
     if not (Path(run) / "recipe.toml").is_file() and Path(run).exists():
         raise click.UsageError(f"{run} is no run folder: no recipe.toml; pictures want --reference REF")
@@ -94,6 +98,7 @@ def command(
         overrides,
         seeds=seeds,
         weights=weights,
+        checkpoint=checkpoint,
         plugins=plugins,
         as_json=as_json,
         out=out,
@@ -113,6 +118,7 @@ def _evaluate_set(
     plugins: tuple[Path, ...],
     seeds: tuple[int, ...],
     weights: str | None,
+    checkpoint: int | None,
     as_json: bool,
     out: Path | None,
 ) -> None:
@@ -131,6 +137,7 @@ def _evaluate_set(
         samples=given.get("samples"),
         seed=seeds[0] if seeds else None,
         weights=weights,
+        checkpoint=checkpoint,
         device=given.get("device", "auto"),
         save=given.get("save"),
         as_json=as_json,

@@ -49,6 +49,16 @@ def plugin_option(function: F) -> F:
     )(function)
 
 
+def checkpoint_option(function: F) -> F:
+    """Give a click command `--checkpoint IMAGES`, as `checkpoint: int | None`."""
+    return click.option(
+        "--checkpoint",
+        metavar="IMAGES",
+        type=click.IntRange(min=0),
+        help="Take the checkpoint of so many images; the newest if absent.",
+    )(function)
+
+
 def _with_argument(function: F, argument: click.Argument) -> F:
     parameters = getattr(function, "__click_params__", [])
     function.__click_params__ = [*parameters, argument]  # type: ignore[attr-defined]

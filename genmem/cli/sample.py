@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from genmem.cli.figure_options import figure_options
-from genmem.cli.options import run_arguments
+from genmem.cli.options import checkpoint_option, run_arguments
 
 
 @click.command("sample", short_help="Make pictures from a run.")
@@ -16,6 +16,7 @@ from genmem.cli.options import run_arguments
 @click.option("--num", default=64, show_default=True, type=click.IntRange(min=1), help="How many.")
 @click.option("--seed", default=0, show_default=True, help="Picture i of a seed is always the same one.")
 @click.option("--weights", help='An EMA\'s name, or "online"; what the recipe scores if absent.')
+@checkpoint_option
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; RUN/samples/seed-S if absent.")
 @click.option(
     "--format",
@@ -40,6 +41,7 @@ def command(
     num: int,
     seed: int,
     weights: str | None,
+    checkpoint: int | None,
     out: Path | None,
     form: str,
     labels: str,
@@ -67,7 +69,7 @@ def command(
       torchrun --nproc_per_node 8 -m -- genmem sample runs/mine --num 50000 --labels balanced
     """
     common: dict[str, Any] = {"run": Path(run), "seed": seed, "weights": weights, "out": out}
-    common |= {"overrides": overrides, "plugins": plugins}
+    common |= {"checkpoint": checkpoint, "overrides": overrides, "plugins": plugins}
     if figure is not None:
         from genmem.sampling.figures import Figure, draw_figure
         from genmem.sampling.snippets import Wanted

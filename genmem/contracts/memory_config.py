@@ -38,6 +38,10 @@ class MemoryConfig(ABC):
     abilities: ClassVar[frozenset[Ability]] = frozenset()
     """What the store can do; the same as the class it builds declares."""
 
+    places: ClassVar[frozenset[str]] = frozenset()
+    """Settings that only say where the store's files lie. They may differ when a run goes on, since
+    `MemoryStore.fingerprint` tells what lies there."""
+
     @property
     def features(self) -> frozenset[str]:
         """Per-sample features it needs in the shards."""

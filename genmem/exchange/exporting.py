@@ -14,7 +14,7 @@ from genmem.host import load_catalog
 from genmem.recipe import dump, load
 from genmem.training import checkpoints
 from genmem.training.folder import RunFolder
-from genmem.training.integrity import newest
+from genmem.training.integrity import choose
 
 
 @attrs.frozen(kw_only=True)
@@ -34,6 +34,7 @@ def export_weights(
     *,
     layout: str | None = None,
     weights: str | None = None,
+    checkpoint: int | None = None,
     plugins: Sequence[Path] = (),
 ) -> Exported:
     """Write the backbone of a run's newest checkpoint, and nothing else, as safetensors.
@@ -43,15 +44,16 @@ def export_weights(
         file: To write; the recipe goes beside it, with the suffix .toml.
         layout: Whose names to write; the backbone's own if absent.
         weights: An EMA's name, or "online"; the recipe's `evaluate.weights` if absent.
+        checkpoint: Images seen by the weights to take; those of the newest if absent.
         plugins: Un-packaged plugin files.
 
     Raises:
-        FileNotFoundError: No run, or no checkpoint in it.
+        FileNotFoundError: No run, no checkpoint in it, or not this one.
         FileExistsError: The file or the recipe is there already.
-        ValueError: The layout has no place for a tensor.
+        ValueError: The layout has no place for a tensor; a damaged checkpoint.
     """
     folder = RunFolder(run)
-    found = newest(folder.checkpoints)
+    found = choose(folder.checkpoints, checkpoint)
     if not folder.recipe.exists() or found is None:
         raise FileNotFoundError(f"{run} is no run folder with a checkpoint in it")
     beside = file.with_suffix(".toml")

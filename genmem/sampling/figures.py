@@ -38,6 +38,7 @@ class Figure:
     noises: int
     seed: int
     weights: str | None = None
+    checkpoint: int | None = None
     out: Path | None = None
     overrides: tuple[str, ...] = ()
     plugins: tuple[Path, ...] = ()
@@ -51,7 +52,7 @@ def draw_figure(figure: Figure) -> Path:
         ValueError: A run without a memory, a number that is not a row, or a picture that none of its
             encoders reads.
     """
-    run = load(figure.run, overrides=figure.overrides, plugins=figure.plugins)
+    run = load(figure.run, overrides=figure.overrides, plugins=figure.plugins, checkpoint=figure.checkpoint)
     generator = run.generator(figure.weights)
     store = generator.conditioner.store
     if store is None:

@@ -35,6 +35,7 @@ class Job:
     num: int
     seed: int
     weights: str | None
+    checkpoint: int | None = None
     out: Path | None
     form: str
     labels: str
@@ -49,10 +50,11 @@ def sample(job: Job) -> None:
     however many processes share the job and however often it was interrupted.
 
     Raises:
-        FileNotFoundError: No run, or no checkpoint in it.
-        ValueError: The folder holds pictures of another job; the message says what differs.
+        FileNotFoundError: No run, no checkpoint in it, or not the one asked for.
+        ValueError: A damaged checkpoint; or the folder holds pictures of another job, and the message
+            says what differs.
     """
-    run = load(job.run, overrides=job.overrides, plugins=job.plugins)
+    run = load(job.run, overrides=job.overrides, plugins=job.plugins, checkpoint=job.checkpoint)
     with process_group(run.device):
         folder = job.out or job.run / "samples" / f"seed-{job.seed}"
         generator = attrs.evolve(run.generator(job.weights), labels=job.labels)

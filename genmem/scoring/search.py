@@ -6,8 +6,7 @@ chosen setting is scored anew on other noise, and both figures are told.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -15,7 +14,7 @@ import torch
 from rich.console import Console
 
 from genmem import collectives
-from genmem.api import Run, load
+from genmem.api import Run
 from genmem.scoring.evaluation import Evaluation
 from genmem.scoring.full import columns_of, sample_set, score_samples
 from genmem.scoring.protocol import Protocol
@@ -103,9 +102,8 @@ class Search:
 
 
 def search(
-    path: Path,
+    opened: Callable[..., Run],
     words: Sequence[str],
-    plugins: tuple[Path, ...],
     *,
     seeds: Sequence[int],
     budget: int | None,
@@ -115,9 +113,8 @@ def search(
     """Score every point of the grid that commas in `words` make; nothing where there is no comma.
 
     Args:
-        path: The run's folder.
+        opened: Opens the run, with `overrides`.
         words: Overrides; a comma outside brackets and quotes makes an axis.
-        plugins: Un-packaged plugin files.
         seeds: Those of the scoring to come, which the search keeps away from.
         budget: Samples for each setting.
         by: Key of the score to go by; the first column's if absent.
@@ -136,12 +133,12 @@ def search(
             )
         return Search(overrides=plain)
     _check(axes)
-    options = load(path, overrides=plain, plugins=plugins).recipe.evaluate
+    options = opened(overrides=plain).recipe.evaluate
     size = budget or max(LEAST, options.samples // SHARE)
     seed = max(seeds or (options.seed,)) + 1
     common = (*plain, f"--evaluate.samples={size}")
-    runs = [(name, own, load(path, overrides=(*common, *own), plugins=plugins)) for name, own in points(axes)]
-    base = load(path, overrides=common, plugins=plugins)
+    runs = [(name, own, opened(overrides=(*common, *own))) for name, own in points(axes)]
+    base = opened(overrides=common)
     evaluation = Evaluation(base.recipe, base.dataset, base.device)
     column = _column(columns_of(evaluation), by)
     trials = []

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,14 @@ def evaluate(
     *,
     seeds: Sequence[int] = (),
     weights: str | None,
+    checkpoint: int | None = None,
     plugins: tuple[Path, ...],
     as_json: bool,
     out: Path | None = None,
     budget: int | None = None,
     by: str | None = None,
 ) -> None:
-    """Score the newest checkpoint of a run, print the table, and keep it in the run's folder.
+    """Score a checkpoint of a run, print the table, and keep it in the run's folder.
 
     Every process of the group makes its share of the samples; the first one scores them.
 
@@ -48,6 +50,7 @@ def evaluate(
             for first, on other noise.
         seeds: Of noise and conditions, one for each repetition; the recipe's if empty.
         weights: An EMA's name or "online"; the recipe's if absent. May have a comma.
+        checkpoint: Images seen by the weights; those of the newest if absent.
         plugins: Un-packaged plugin files.
         as_json: Print the record in place of the table.
         out: A file to write the record to as well.
@@ -55,15 +58,17 @@ def evaluate(
         by: The score a search goes by; the first column's if absent.
 
     Raises:
-        FileNotFoundError: No run, or no checkpoint in it.
-        ValueError: An override of what the weights were trained as; a search that cannot be.
+        FileNotFoundError: No run, no checkpoint in it, or not this one.
+        ValueError: A damaged checkpoint, other data, an override of what the weights were trained as, a
+            search that cannot be.
     """
     if weights is not None:
         overrides = (*overrides, f"--evaluate.weights={weights}")
     console = Console(stderr=as_json)
-    with process_group(load(path, plugins=plugins).device):
-        found = search(path, overrides, plugins, seeds=seeds, budget=budget, by=by, console=console)
-        run = load(path, overrides=found.overrides, plugins=plugins)
+    opened = partial(load, path, plugins=plugins, checkpoint=checkpoint)
+    with process_group(opened().device):
+        found = search(opened, overrides, seeds=seeds, budget=budget, by=by, console=console)
+        run = opened(overrides=found.overrides)
         scored = _score(run, seeds or (run.recipe.evaluate.seed,), console, found)
         if scored is None:
             return

@@ -58,6 +58,7 @@ class Job:
 
     seed: int | None = None
     weights: str | None = None
+    checkpoint: int | None = None
     device: str = "auto"
     save: Path | None = None
     """Where to keep the reference; the target's statistics, where there is no reference."""
@@ -115,9 +116,7 @@ class _Scoring:
         images: int | None = None
         target: PictureSet
         if is_run(job.target):
-            target, made, images = open_run(
-                job.target, self._rest, job.plugins, num=job.samples, seed=job.seed, weights=job.weights
-            )
+            target, made, images = open_run(job.target, self._rest, job.plugins, **self._of_run())
         else:
             self._refuse_run_options()
             target = open_pictures(job.target, job.plugins)
@@ -137,19 +136,18 @@ class _Scoring:
 
     # opening ----------------------------------------------------------------------------------
 
+    def _of_run(self) -> dict[str, Any]:
+        return {name: getattr(self._job, name) for name in ("samples", "seed", "weights", "checkpoint")}
+
     def _refuse_run_options(self) -> None:
-        job = self._job
-        given = {"--samples": job.samples, "--seed": job.seed, "--weights": job.weights}
-        named = [name for name, value in given.items() if value is not None] + list(self._rest)
-        if named:
-            raise ValueError(f"{named[0]} is for runs; {job.target} is a set of pictures")
+        given = [f"--{name}" for name, value in self._of_run().items() if value is not None]
+        if named := [*given, *self._rest]:
+            raise ValueError(f"{named[0]} is for runs; {self._job.target} is a set of pictures")
 
     def _archive(self) -> Archive | None:
         path = self._job.reference
-        if path is None or path.suffix != ".npz":
-            return None
-        archive = Archive(path)
-        return archive if has_statistics(archive) else None
+        archive = Archive(path) if path is not None and path.suffix == ".npz" else None
+        return archive if archive is not None and has_statistics(archive) else None
 
     def _real(self, path: Path, archive: Archive | None) -> PictureSet | None:
         if archive is None:

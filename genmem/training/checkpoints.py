@@ -20,7 +20,7 @@ from torch import Tensor
 
 from genmem.data.files import sync_folder
 from genmem.training import storage
-from genmem.training.integrity import COMPLETE, STATE, VERSION, load_state, numbered, verify
+from genmem.training.integrity import COMPLETE, STATE, VERSION, Damaged, load_state, numbered, verify, way_out
 from genmem.training.storage import Piece, piece_of, read_group, read_sizes, write_group
 
 ONLINE = "online"
@@ -143,7 +143,8 @@ def weights(path: Path, name: str) -> Mapping[str, Tensor]:
     """The backbone's weights in a checkpoint: those of an EMA by its name, or "online".
 
     Raises:
-        ValueError: No such weights; the message has those there are. Or a damaged file.
+        ValueError: No such weights; the message has those there are. Or a damaged file; the message names a
+            checkpoint that is whole.
     """
     groups = {
         group.removeprefix("ema."): group for group in load_state(path)["groups"] if group[:4] == "ema."
@@ -151,7 +152,10 @@ def weights(path: Path, name: str) -> Mapping[str, Tensor]:
     groups[ONLINE] = "model"
     if name not in groups:
         raise ValueError(f"{path} has no weights {name!r}; there are: {', '.join(groups)}")
-    verify(path, groups[name])
+    try:
+        verify(path, groups[name])
+    except Damaged as error:
+        raise Damaged(f"{error}; {way_out(path)}") from None
     found = _read(path / groups[name], lambda group, name: None)
     prefix = "backbone." if name == ONLINE else ""
     return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}

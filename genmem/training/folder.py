@@ -43,6 +43,9 @@ FREE = (
 )
 """Keys that may differ when a run goes on: they change none of its steps."""
 
+PLACES = ("data.path",)
+"""Keys that say where a set lies. They may differ too, since what lies there is compared."""
+
 
 class RunFolder:
     """Paths and small files of one run. Plain text and JSON; no account, no network."""
@@ -90,7 +93,8 @@ class RunFolder:
         """
         before, now = (_flatten(tomli.loads(dump(one))) for one in (self._recorded(recipe), recipe))
         differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-        differing = [key for key in differing if not key.startswith(FREE)]
+        free = (*FREE, *PLACES, *_places_of_memories(recipe))
+        differing = [key for key in differing if not key.startswith(free)]
         if differing:
             shown = "; ".join(
                 f"{key}: {before.get(key)!r} there, {now.get(key)!r} here" for key in differing[:5]
@@ -147,6 +151,10 @@ class RunFolder:
             except ValueError:
                 break
         return records
+
+
+def _places_of_memories(recipe: Recipe) -> list[str]:
+    return [f"memory.{name}.{key}" for name, seat in recipe.memory.items() for key in seat.config.places]
 
 
 def describe_environment(catalog: Catalog) -> dict[str, Any]:

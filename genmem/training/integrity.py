@@ -63,6 +63,45 @@ def newest(
     return None
 
 
+def choose(folder: Path, images: int | None = None) -> Path | None:
+    """The newest checkpoint, or that of so many images; never another in its place. None where there is none.
+
+    Raises:
+        FileNotFoundError: There are some, but not this one.
+        Damaged: It is torn; the message names one that is whole.
+        ValueError: It is of another version.
+    """
+    found = {int(path.name): path for path in numbered(folder)}
+    if not found:
+        return None
+    if images is not None and images not in found:
+        there = ", ".join(map(str, found))
+        raise FileNotFoundError(f"{folder} has no checkpoint of {images} images; there are: {there}")
+    path = found[max(found) if images is None else images]
+    if (fault := torn(path)) is not None:
+        raise Damaged(f"{fault}; {way_out(path)}")
+    return path
+
+
+def way_out(path: Path) -> str:
+    """What to do about a damaged checkpoint: which other one is whole, and how to take that."""
+    for other in reversed(numbered(path.parent)):
+        if other != path and _is_whole(other):
+            return (
+                f"{other} is whole: --checkpoint {int(other.name)} takes that one, and genmem train goes "
+                "on from there"
+            )
+    return f"no other checkpoint in {path.parent} is whole: bring the file back, or train again"
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        verify(path)
+    except ValueError:
+        return False
+    return True
+
+
 def load_state(path: Path) -> dict[str, Any]:
     """Read what a checkpoint holds besides tensors.
 
@@ -105,8 +144,11 @@ def verify(path: Path, group: str = "", share: int = 0, shares: int = 1) -> None
     """
     files = load_state(path)["files"]
     for name in sorted(name for name in files if name.startswith(group and f"{group}/"))[share::shares]:
-        if hash_file(path / name) != files[name]["sha256"]:
-            raise Damaged(f"{path / name} cannot be read: its sha256 is not the one it was written with")
+        found, expected = hash_file(path / name), files[name]["sha256"]
+        if found != expected:
+            raise Damaged(
+                f"{path / name} cannot be read: its sha256 is {found[:16]}…, expected {expected[:16]}…"
+            )
 
 
 def shared_fault(path: Path) -> str | None:

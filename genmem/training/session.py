@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -61,14 +63,20 @@ def run(
         console = Console()
         journal = Journal(folder, console, built(recipe))
         with _sole_owner(folder):
-            if collectives.rank() == 0:
-                folder.begin(recipe, catalog, argv)
+            if collectives.rank() == 0 and folder.recipe.exists():
+                folder.check(recipe)
             dataset = _ready_data(recipe, device, console)
-            _train(recipe, dataset, device, journal, minutes)
+            begin = partial(folder.begin, recipe, catalog, argv)
+            _train(recipe, dataset, device, journal, minutes, begin)
 
 
 def _train(
-    recipe: Recipe, dataset: Dataset, device: torch.device, journal: Journal, minutes: float | None
+    recipe: Recipe,
+    dataset: Dataset,
+    device: torch.device,
+    journal: Journal,
+    minutes: float | None,
+    begin: Callable[[], None],
 ) -> None:
     folder, console, lead = journal.folder, journal.console, collectives.rank() == 0
     guard = Guard(journal.warn, recipe.guard, folder.note_skipped if lead else stay_silent)
@@ -76,6 +84,9 @@ def _train(
     if trainer.stream.damages is not None:
         trainer.stream.damages.write_to(folder.damaged)
     _resume(trainer, folder, console)
+    # Not before the checkpoint was compared with data and memories: what is refused changes no file.
+    if lead:
+        begin()
     if trainer.finished and folder.scores.exists():
         if lead:
             console.print(f"{folder.path} is complete; train.images = … goes on, --out starts another run")

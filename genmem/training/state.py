@@ -30,7 +30,8 @@ def capture(trainer: Trainer) -> Checkpoint:
     return Checkpoint(
         tensors,
         {"steps": trainer.steps, "images": trainer.images_seen, "guard": trainer.guard.state()}
-        | {"fingerprints": trainer.fingerprints(), "shapes": shapes_of(trainer.dataset).to_json()},
+        | {"fingerprints": trainer.fingerprints(), "shapes": shapes_of(trainer.dataset).to_json()}
+        | {"contents": trainer.dataset.contents()},
     )
 
 

@@ -28,6 +28,7 @@ class SvdBankConfig(MemoryConfig):
     """Unit-norm features of the training set, decomposed to a low rank (GMem, eq. 6-10)."""
 
     abilities: ClassVar[frozenset[Ability]] = frozenset({"condition", "attend", "nearest"})
+    places: ClassVar[frozenset[str]] = frozenset({"path"})
 
     path: str
     """Folder of the bank, relative to the current folder; built from the data set if missing."""

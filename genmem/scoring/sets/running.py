@@ -17,17 +17,18 @@ def open_run(
     overrides: tuple[str, ...],
     plugins: tuple[Path, ...],
     *,
-    num: int | None,
+    samples: int | None,
     seed: int | None,
     weights: str | None,
+    checkpoint: int | None = None,
 ) -> tuple[GeneratedPictures, Protocol, int]:
-    """Samples of the newest checkpoint, the protocol of how they are made, and the images it has seen.
+    """Samples of a checkpoint, the protocol of how they are made, and the images it has seen.
 
     Raises:
         FileNotFoundError: No checkpoint yet.
         ValueError: An override of what the weights were trained as.
     """
-    run = load(path, overrides=overrides, plugins=plugins)
+    run = load(path, overrides=overrides, plugins=plugins, checkpoint=checkpoint)
     options = run.recipe.evaluate
     seed = options.seed if seed is None else seed
     weights = weights or options.weights
@@ -37,7 +38,7 @@ def open_run(
         str(path),
         generator,
         run.recipe.data.tokenizer.config.build(),
-        num or options.samples,
+        samples or options.samples,
         seed=seed,
         batch=options.batch,
         shape=run.dataset.picture_shape,
