@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from running import STRESS, small_recipe, trainer_of
 from safetensors.torch import save_file
 from torch import Tensor
+from torch._dynamo.backends.registry import lookup_backend
 from torch.distributed.tensor import DTensor
 
 from genmem import collectives
@@ -45,6 +50,7 @@ weight = 0.1
 tap = 1
 """
 FORMS = {"ddp": "false", "fsdp": "true"}
+EXACT = ("--train.micro_batch=16", "--optimizer.clip=none")
 
 
 def built(data: Path, form: str, *overrides: str) -> Trainer:
@@ -63,31 +69,110 @@ def whole(trainer: Trainer) -> dict[str, Tensor]:
     }
 
 
-def train_both(data: Path, out: Path, steps: int, *overrides: str) -> None:
-    """Steps in both forms, their losses and states; a checkpoint of each, taken up by the other."""
+def compare(data: Path, out: Path, port: int) -> None:
+    """Three processes train both forms; then two of them alone, to the bit, and compiled."""
     torch.set_num_threads(1)
-    found = {}
     with process_group(torch.device("cpu")):
+        keep(train_both(data, out / "three", 3, "--optimizer.clip=0.5"), out / "three")
+    if os.environ["RANK"] == "2":
+        return
+    os.environ.update(WORLD_SIZE="2", MASTER_PORT=str(port))
+    with process_group(torch.device("cpu")):
+        found = train_both(data, out / "two", 20, *EXACT) | take_up_the_other(data, out / "two", *EXACT)
+        keep(found | train_compiled(data, "aot_eager"), out / "two")
+
+
+def compile_in_earnest(data: Path, out: Path) -> None:
+    """Two steps in both forms, as they are and compiled to machine code."""
+    torch.set_num_threads(1)
+    with process_group(torch.device("cpu")):
+        found = {}
         for form in FORMS:
-            trainer = built(data, form, *overrides)
-            losses = [trainer.step() for _ in range(steps)]
-            for key in losses[0]:
-                found[f"{form}/losses/{key}"] = torch.stack([step[key] for step in losses])
-            split = sum(isinstance(p, DTensor) for p in trainer.assembly.parameters())
-            found[f"{form}/split"] = torch.tensor(split)
-            found |= {f"{form}/{name}": value for name, value in whole(trainer).items()}
-            with Writer(out / form, keep=1) as writer:
-                writer.save(trainer.images_seen, trainer.checkpoint())
-            found[f"{form}/pictures"] = torch.from_numpy(pictures(trainer))
-            trainer.step()
-            found |= {f"{form}+1/{name}": value for name, value in whole(trainer).items()}
-        for form, other in (("ddp", "fsdp"), ("fsdp", "ddp")) if collectives.world_size() == 2 else ():
-            trainer = built(data, form, *overrides)
-            (path,) = (out / other).iterdir()
-            trainer.resume(path)
-            trainer.step()
-            found |= {f"{form} from {other}/{name}": value for name, value in whole(trainer).items()}
-        save_file({k: v.contiguous() for k, v in found.items()}, out / f"{collectives.rank()}.safetensors")
+            found |= losses_of(built(data, form, *EXACT), 2, form)
+        keep(found | train_compiled(data, "inductor"), out)
+
+
+def keep(found: dict[str, Tensor], out: Path) -> None:
+    """What the first process found, for the test to read."""
+    if collectives.rank() == 0:
+        save_file({k: v.contiguous() for k, v in found.items()}, out / "found.safetensors")
+
+
+def losses_of(trainer: Trainer, steps: int, form: str) -> dict[str, Tensor]:
+    """What so many steps log."""
+    losses = [trainer.step() for _ in range(steps)]
+    return {f"{form}/losses/{key}": torch.stack([step[key] for step in losses]) for key in losses[0]}
+
+
+def state_of(trainer: Trainer, form: str) -> dict[str, Tensor]:
+    """Its whole state. Collective."""
+    return {f"{form}/{name}": value for name, value in whole(trainer).items()}
+
+
+def train_both(data: Path, out: Path, steps: int, *overrides: str) -> dict[str, Tensor]:
+    """Steps in both forms: losses, states, pictures and a checkpoint; then one step more."""
+    found = {}
+    for form in FORMS:
+        trainer = built(data, form, *overrides)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            found |= losses_of(trainer, steps, form)
+        views = sum("view tensor" in str(warning.message) for warning in said)
+        split = sum(isinstance(p, DTensor) for p in trainer.assembly.parameters())
+        found |= {f"{form}/split": torch.tensor(split), f"{form}/views": torch.tensor(views)}
+        found |= state_of(trainer, form)
+        with Writer(out / form, keep=1) as writer:
+            writer.save(trainer.images_seen, trainer.checkpoint())
+        found[f"{form}/pictures"] = torch.from_numpy(pictures(trainer))
+        trainer.step()
+        found |= state_of(trainer, f"{form}+1")
+    return found
+
+
+def take_up_the_other(data: Path, out: Path, *overrides: str) -> dict[str, Tensor]:
+    """Each form takes up the checkpoint of the other, and takes a step."""
+    found = {}
+    for form, other in (("ddp", "fsdp"), ("fsdp", "ddp")):
+        trainer = built(data, form, *overrides)
+        (path,) = (out / other).iterdir()
+        trainer.resume(path)
+        trainer.step()
+        found |= state_of(trainer, f"{form} from {other}")
+    return found
+
+
+class Counting:
+    """A compiler's backend that counts what it compiles, and how often that is run."""
+
+    def __init__(self, backend: str) -> None:
+        self.compile = lookup_backend(backend)
+        self.graphs = self.runs = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        """The compiled form of a graph."""
+        compiled = self.compile(graph, inputs)
+        self.graphs += 1
+
+        def run(*arguments: Any) -> Any:
+            self.runs += 1
+            return compiled(*arguments)
+
+        return run
+
+
+def train_compiled(data: Path, backend: str) -> dict[str, Tensor]:
+    """Two steps in both forms, compiled."""
+    found = {}
+    for form in FORMS:
+        counting = Counting(backend)
+        torch.compiler.reset()
+        torch.compiler.set_default_backend(counting)
+        trainer = built(data, form, *EXACT, "--train.compile=true")
+        found |= losses_of(trainer, 2, f"compiled {form}")
+        found[f"compiled {form}/counts"] = torch.tensor([counting.graphs, counting.runs])
+        found |= state_of(trainer, f"compiled {form}")
+    torch.compiler.set_default_backend(None)
+    return found
 
 
 def pictures(trainer: Trainer):

@@ -18,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from genmem import collectives
+from genmem.contracts import Prediction
 from genmem.devices import DTYPES
 from genmem.recipe.tables import Recipe
 
@@ -25,6 +26,7 @@ from genmem.recipe.tables import Recipe
 def replicate(assembly: nn.Module, device: torch.device) -> nn.Module:
     """A copy on every process; gradients are averaged."""
     backbone = assembly.get_submodule("backbone")
+    backbone.register_forward_hook(_own)
     for name in backbone.block_names:  # type: ignore[union-attr]
         backbone.get_submodule(name).register_forward_pre_hook(_join, with_kwargs=True)
     devices = [device.index] if device.type == "cuda" else None
@@ -35,6 +37,21 @@ def replicate(assembly: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(assembly, device_ids=devices, **off)
 
 
+def _own(network: nn.Module, args: tuple[Any, ...], prediction: Prediction) -> Prediction:
+    """A network's outputs in memory of their own, not as views.
+
+    FSDP hangs on them what gathers the weights for the backward, and an operation in place on a view
+    would drop that. DDP does likewise, so that both add up numbers that lie in the same order.
+    """
+
+    def own(value: Tensor) -> Tensor:
+        return value.clone() if value.requires_grad and value._is_view() else value
+
+    hidden = {tap: own(value) for tap, value in prediction.hidden.items()}
+    return Prediction(own(prediction.output), hidden)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _join(
     block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -65,6 +82,8 @@ def shard(
     mesh = init_device_mesh(device.type, (collectives.world_size(),))
     backbone = assembly.get_submodule("backbone")
     assert isinstance(backbone, nn.Module)
+    # Before FSDP's own hooks, which come after it then.
+    backbone.register_forward_hook(_own)
     gathered_in = None if precision == "fp32" else DTYPES[precision]
     _split(backbone, mesh, MixedPrecisionPolicy(gathered_in, torch.float32, cast_forward_inputs=False))
     for average in averages:
