@@ -78,7 +78,9 @@ def compare(data: Path, out: Path, port: int) -> None:
         return
     os.environ.update(WORLD_SIZE="2", MASTER_PORT=str(port))
     with process_group(torch.device("cpu")):
-        found = train_both(data, out / "two", 20, *EXACT) | take_up_the_other(data, out / "two", *EXACT)
+        # With a look inside, which goes backward through a block once more.
+        words = (*EXACT, "--train.inspect_every=640")
+        found = train_both(data, out / "two", 20, *words) | take_up_the_other(data, out / "two", *words)
         keep(found | train_compiled(data, "aot_eager"), out / "two")
 
 
@@ -119,7 +121,7 @@ def train_both(data: Path, out: Path, steps: int, *overrides: str) -> dict[str, 
             found |= losses_of(trainer, steps, form)
         views = sum("view tensor" in str(warning.message) for warning in said)
         split = sum(isinstance(p, DTensor) for p in trainer.assembly.parameters())
-        found |= {f"{form}/split": torch.tensor(split), f"{form}/views": torch.tensor(views)}
+        found |= {f"{form}/split": torch.tensor(split), f"views/{form}": torch.tensor(views)}
         found |= state_of(trainer, form)
         with Writer(out / form, keep=1) as writer:
             writer.save(trainer.images_seen, trainer.checkpoint())

@@ -90,9 +90,10 @@ def test_killed_anywhere_it_ends_with_the_same_weights_bit_for_bit(data, straigh
         wait_for(lambda images=images: seen(out) >= images, process)
         process.kill()
         process.wait()
-    done = train(data, out)
+    done = train(data, out, "--train.shard=true")
     assert done.returncode == 0, done.stderr
     assert "going on from" in done.stdout
+    assert "train.shard = true in one process: nothing is split" in done.stdout
     assert_equal(final_state(straight), final_state(out))
     images = [json.loads(line)["images"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     expected = [json.loads(line)["images"] for line in (straight / "metrics.jsonl").read_text().splitlines()]

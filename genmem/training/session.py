@@ -93,6 +93,10 @@ def _train(
             show(folder, console)
         return
     journal.start(recipe, trainer.images_seen)
+    if recipe.train.shard and trainer.batching.world == 1:
+        journal.say(
+            "train.shard = true in one process: nothing is split, the model is whole", trainer.images_seen
+        )
     try:
         _go_on(trainer, journal, minutes)
     except BaseException as error:

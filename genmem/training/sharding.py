@@ -140,13 +140,23 @@ def gathered(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def kept_whole(module: nn.Module) -> Iterator[None]:
-    """A split module whose weights stay whole through a forward that goes backward inside itself."""
+def kept_whole(module: nn.Module, last: bool) -> Iterator[None]:
+    """A split module whose weights stay whole through a forward that goes backward inside itself.
+
+    Nothing is reduced there: gradients accumulated before are, if at all, in the backward that follows,
+    together with its own.
+
+    Args:
+        module: The whole model, split or not.
+        last: Whether that backward reduces them.
+    """
     parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
         part.set_reshard_after_backward(False, recurse=False)
+        part.set_requires_gradient_sync(False, recurse=False)
     yield
     for part in parts:
         part.set_reshard_after_forward(part is not module, recurse=False)
         part.set_reshard_after_backward(True, recurse=False)
+        part.set_requires_gradient_sync(last, recurse=False)

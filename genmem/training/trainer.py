@@ -117,7 +117,7 @@ class Trainer:
         seen, table = self.images_seen, self.recipe.train
         inspect = self.crosses(table.inspect_every, seen + self.batching.batch)
         with self._unsynchronised(last), autocast(self.device, table.precision):
-            with kept_whole(self.model) if inspect else nullcontext():
+            with kept_whole(self.model, last) if inspect else nullcontext():
                 losses = cast(Losses, self.model(batch, draws, seen, self.averages.modules, inspect))
             share = losses.total / self.batching.accumulation
             torch.autograd.backward(share if self.scale is None else self.scale(share))
