@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 from attention_parts import asking, pieces, tagged, unit
 from running import STRESS, small_recipe, tensors_of, trainer_of
@@ -16,6 +18,7 @@ from genmem.building import shapes_of
 from genmem.contracts import Hide, Metric
 from genmem.sampling.gallery import generate
 from genmem.sampling.generator import generator_of
+from genmem.scoring.evaluation import Evaluation
 from genmem.training.launch import process_group
 from genmem.training.session import speed_of
 
@@ -47,7 +50,12 @@ def train_and_save(data: Path, out: Path, *overrides: str) -> None:
         )
         tokenizer = recipe.data.tokenizer.config.build()
         gallery = generate(generator, tokenizer, 11, seed=5, batch=3)
-        state["pictures"] = torch.from_numpy(gallery.pictures)
+        if collectives.world_size() > 1:
+            with pytest.raises(IndexError, match="this process made samples"):
+                gallery.read(np.arange(11))
+        state["pictures"] = torch.from_numpy(gallery.head(11))
+        evaluation = Evaluation(recipe, trainer.dataset, trainer.device)
+        state["held_out"] = torch.tensor(evaluation.held_out_loss(backbone, generator))
         state["rows"] = torch.from_numpy(gallery.row_N)
         save_file({k: v.contiguous() for k, v in state.items()}, out / f"{collectives.rank()}.safetensors")
 

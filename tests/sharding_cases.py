@@ -184,7 +184,7 @@ def pictures(trainer: Trainer):
     with gathered(backbone):
         generator = generator_of(recipe, backbone, conditioner, shapes(trainer), device)
         tokenizer = recipe.data.tokenizer.config.build()
-        return generate(generator, tokenizer, 7, seed=5, batch=3).pictures
+        return generate(generator, tokenizer, 7, seed=5, batch=3).head(7)
 
 
 def shapes(trainer: Trainer):

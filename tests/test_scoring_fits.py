@@ -128,6 +128,10 @@ def test_gaussian_of_fewer_rows_than_values_stays_in_their_span() -> None:
     assert torch.allclose(drawn @ span @ span.T, drawn, atol=1e-6)
 
 
+def draw_pictures(train: np.ndarray, draws: Draws) -> np.ndarray:
+    return gaussian.fit_pictures(train).pictures(draws, train.shape[1:])
+
+
 def pictures(count: int = 300, channels: int = 1) -> np.ndarray:
     ramp = np.linspace(0, 255, 4 * 4 * channels).reshape(1, 4, 4, channels)
     noise = rows(count, 16 * channels).numpy().reshape(-1, 4, 4, channels) * 40
@@ -137,7 +141,7 @@ def pictures(count: int = 300, channels: int = 1) -> np.ndarray:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_gaussian_pictures(channels: int) -> None:
     train = pictures(channels=channels)
-    drawn = gaussian.draw_pictures(train, Draws(0, torch.arange(4000)))
+    drawn = draw_pictures(train, Draws(0, torch.arange(4000)))
     assert drawn.dtype == np.uint8 and drawn.shape == (4000, 4, 4, channels)
     middle = np.abs(train.mean(0) - 127) < 60
     assert np.allclose(drawn.mean(0)[middle], train.mean(0)[middle], atol=3.0)
@@ -150,25 +154,24 @@ def test_gaussian_pictures_are_the_draws_clamped_and_rounded() -> None:
     values = gaussian.fit(Moments.of(train.reshape(300, 16).astype(np.float64))).draw(draws).numpy()
     assert values.min() < -0.5 and values.max() > 255.5
     expected = np.rint(values.clip(0, 255)).astype(np.uint8).reshape(50, 4, 4, 1)
-    assert np.array_equal(gaussian.draw_pictures(train, draws), expected)
+    assert np.array_equal(draw_pictures(train, draws), expected)
 
 
 def test_gaussian_pictures_depend_on_seed_and_number_alone() -> None:
     train = pictures()
-    whole = gaussian.draw_pictures(train, Draws(0, torch.arange(10)))
-    part = gaussian.draw_pictures(train, Draws(0, torch.tensor([7, 2])))
+    whole = draw_pictures(train, Draws(0, torch.arange(10)))
+    part = draw_pictures(train, Draws(0, torch.tensor([7, 2])))
     assert np.array_equal(part, whole[[7, 2]])
-    assert not np.array_equal(gaussian.draw_pictures(train, Draws(1, torch.arange(10))), whole)
+    assert not np.array_equal(draw_pictures(train, Draws(1, torch.arange(10))), whole)
 
 
 def test_gaussian_refuses_by_name() -> None:
-    draws = Draws(0, torch.arange(2))
     with pytest.raises(TypeError, match="pictures must be uint8, got float32"):
-        gaussian.draw_pictures(pictures().astype(np.float32), draws)
+        gaussian.fit_pictures(pictures().astype(np.float32))
     with pytest.raises(ValueError, match="at least 2 rows, got 1"):
-        gaussian.draw_pictures(pictures()[:1], draws)
+        gaussian.fit_pictures(pictures()[:1])
     with pytest.raises(ValueError, match="covariance of 12288 × 12288; at most 8192"):
-        gaussian.draw_pictures(np.zeros((3, 64, 64, 3), np.uint8), draws)
+        gaussian.fit_pictures(np.zeros((3, 64, 64, 3), np.uint8))
 
 
 # linear decode -----------------------------------------------------------------------------

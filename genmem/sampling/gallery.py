@@ -1,6 +1,6 @@
-"""Many samples at once, spread over the processes and gathered in order of their numbers.
+"""Many samples at once, spread over the processes: each keeps the pictures that it made.
 
-Shapes: N pictures, K memories a sample, E memory width.
+Shapes: N samples, n of them made here, B asked for, K memories a sample, E memory width.
 """
 
 from __future__ import annotations
@@ -20,20 +20,59 @@ Tick = Callable[[int], None]
 """Called with the number of samples just finished by this process."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class Gallery:
-    """Samples 0 … N - 1 of one seed, decoded."""
+    """Samples 0 … N - 1 of one seed, decoded: a set of pictures of which this process reads its share."""
 
     pictures: np.ndarray
-    """uint8 (N, H, W, C)."""
+    """uint8 (n, H, W, C): those made here; all of them where there is one process."""
+
+    first: int
+    """Number of the first of them."""
+
+    num: int
+    """N."""
 
     label_N: np.ndarray | None
     row_N: np.ndarray | None
     evaluations: int
     """Network evaluations each sample took (the most, where batches differ)."""
 
+    name = "samples"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """H, W, C."""
+        height, width, channels = self.pictures.shape[1:]
+        return height, width, channels
+
     def __len__(self) -> int:
-        return len(self.pictures)
+        return self.num
+
+    def read(self, numbers_B: np.ndarray) -> np.ndarray:
+        """uint8 (B, H, W, C).
+
+        Raises:
+            IndexError: Numbers of samples that another process has made.
+        """
+        places_B = numbers_B - self.first
+        if len(places_B) and not 0 <= places_B.min() <= places_B.max() < len(self.pictures):
+            raise IndexError(
+                f"this process made samples {self.first} to {self.first + len(self.pictures) - 1}; asked for "
+                f"{numbers_B.min()} to {numbers_B.max()}"
+            )
+        found: np.ndarray = self.pictures[places_B]
+        return found
+
+    def head(self, count: int) -> np.ndarray:
+        """uint8 (count, H, W, C): the first samples, on every process; fewer if there are no more.
+
+        Collective.
+        """
+        own = self.pictures[: max(0, count - self.first)]
+        found = np.zeros((min(count, self.num), *self.shape), np.uint8)
+        found[self.first : self.first + len(own)] = own
+        return collectives.add(torch.from_numpy(found)).numpy()
 
 
 def generate(
@@ -46,7 +85,7 @@ def generate(
     memory_NKE: Tensor | None = None,
     tick: Tick | None = None,
 ) -> Gallery:
-    """Samples 0 … num - 1, the same for any number of processes and any batch.
+    """Samples 0 … num - 1, the same for any number of processes and any batch. Collective.
 
     Args:
         generator: What samples.
@@ -66,7 +105,9 @@ def generate(
         if tick:
             tick(len(part.index_B))
     return Gallery(
-        pictures=_gathered(torch.from_numpy(np.concatenate(pictures)), num).numpy(),
+        pictures=np.concatenate(pictures),
+        first=start,
+        num=num,
         label_N=_column(parts, "label_B", num),
         row_N=_column(parts, "row_B", num),
         evaluations=max(part.evaluations for part in parts),

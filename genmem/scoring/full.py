@@ -24,13 +24,19 @@ from genmem.scoring.table import DECODE, HELD_OUT, NOT_APPLICABLE, SAMPLES, Cell
 
 Scores = dict[str, float]
 
+SHOWN = 64
+"""Samples in a picture grid."""
+
 
 class Report(NamedTuple):
     """The outcome of a full scoring."""
 
     table: ScoreTable
-    gallery: Gallery
-    """Of the first seed."""
+    evaluations: int
+    """Of the network, for one sample."""
+
+    first: np.ndarray
+    """uint8 (at most SHOWN, H, W, C): the first samples of the first seed."""
 
     memory: dict[str, Any] | None
     """Of the memory that conditions: what it is, its rows, and the pixel energy they carry."""
@@ -39,7 +45,7 @@ class Report(NamedTuple):
 def full_report(
     evaluation: Evaluation, generator: Generator, protocol: Protocol, tick: Tick | None = None
 ) -> Report | None:
-    """Generate on every process, score on rank 0; None on the others.
+    """Every process makes its share of what is scored, and looks at it; a report on rank 0, None elsewhere.
 
     Args:
         evaluation: References and measures.
@@ -48,23 +54,24 @@ def full_report(
         tick: For a progress bar.
     """
     store = generator.conditioner.store
-    reading = read_rows(evaluation, store) if collectives.rank() == 0 and store is not None else None
+    reading = None if store is None else read_rows(evaluation, store)
     rounds = [_round(evaluation, generator, reading, seed, tick) for seed in protocol.seeds]
-    if collectives.rank() != 0:
-        return None
-    floor = evaluation.row(evaluation.train)
     kinds = {name: [scores] for name, scores in _baselines(evaluation).items()}
     kinds |= {name: [one.rows[name] for one in rounds] for name in rounds[0].rows}
-    kinds["held-out pictures"] = [evaluation.held_out_closeness() | _held_out_accuracy(evaluation)]
+    kinds["held-out pictures"] = [evaluation.held_out_scores()]
+    floor = evaluation.row(evaluation.train)
     kinds["floor: training pictures"] = [floor]
+    if collectives.rank() != 0:
+        return None
     table = _table(evaluation, kinds, floor, rounds[0].floors, protocol.digest)
-    return Report(table, rounds[0].gallery, _facts(store, reading))
+    return Report(table, rounds[0].evaluations, rounds[0].first, _facts(store, reading))
 
 
 class _Round(NamedTuple):
-    """One repetition; without rows but on rank 0."""
+    """One repetition; rows have scores on rank 0."""
 
-    gallery: Gallery
+    evaluations: int
+    first: np.ndarray
     rows: dict[str, Scores]
     floors: dict[str, Scores]
     """Of rows whose floor is not the table's."""
@@ -74,15 +81,12 @@ def _round(
     evaluation: Evaluation, generator: Generator, reading: RowReading | None, seed: int, tick: Tick | None
 ) -> _Round:
     found = sample_set(evaluation, generator, seed, tick)
-    held_out = _HeldOutRows.of(evaluation, generator, seed)
-    unseen = sample_set(evaluation, generator, seed, tick, held_out.memory_NKE) if held_out else None
-    if collectives.rank() != 0:
-        return _Round(found, {}, {})
-    rows = _samples(evaluation, generator, found, reading)
-    if held_out is None or unseen is None:
-        return _Round(found, rows, {})
-    rows[HELD_OUT] = _scored(evaluation, unseen.pictures, held_out.label_N, held_out.other_half)
-    return _Round(found, rows, {HELD_OUT: evaluation.row(evaluation.train, held_out.other_half)})
+    rows, floors = _samples(evaluation, generator, found, reading), {}
+    if held_out := _HeldOutRows.of(evaluation, generator, seed):
+        unseen = sample_set(evaluation, generator, seed, tick, held_out.memory_NKE)
+        rows[HELD_OUT] = evaluation.scores(unseen, held_out.label_N, held_out.other_half)
+        floors[HELD_OUT] = evaluation.row(evaluation.train, held_out.other_half)
+    return _Round(found.evaluations, found.head(SHOWN), rows, floors)
 
 
 def sample_set(
@@ -106,27 +110,30 @@ def sample_set(
 
 
 def score_samples(evaluation: Evaluation, generator: Generator, gallery: Gallery) -> Scores:
-    """Every score of samples, by column key."""
-    return _scored(evaluation, gallery.pictures, evaluation.asked_labels(gallery, generator))
+    """Every score of samples, by column key. Collective; empty but on rank 0."""
+    return evaluation.scores(gallery, evaluation.asked_labels(gallery, generator))
 
 
 def _baselines(evaluation: Evaluation) -> dict[str, Scores]:
     """What a score has to be held against: noise, and a Gaussian that knows two moments."""
-    num = evaluation.recipe.evaluate.samples
-    gaussian = evaluation.gaussian(num)
-    known = {} if gaussian is None else evaluation.row(gaussian) | evaluation.closeness(gaussian)
-    return {"noise": evaluation.row(evaluation.noise(num)), "Gaussian": known}
+    gaussian = evaluation.gaussian()
+    known = {} if gaussian is None else evaluation.scores(gaussian)
+    return {"noise": evaluation.row(evaluation.noise()), "Gaussian": known}
 
 
 def _samples(
     evaluation: Evaluation, generator: Generator, gallery: Gallery, reading: RowReading | None
 ) -> dict[str, Scores]:
     """The samples, after what their memory rows alone give."""
-    labels, store = evaluation.asked_labels(gallery, generator), generator.conditioner.store
-    rows = {}
-    if store is not None and reading is not None and gallery.row_N is not None:
-        given = store.rows(torch.from_numpy(gallery.row_N).to(generator.device))
-        rows[DECODE] = _scored(evaluation, reading.pictures(given.cpu()), labels)
+    store, row_N, rows = generator.conditioner.store, gallery.row_N, {}
+    if store is not None and reading is not None and row_N is not None:
+        device, rows_of, decode = generator.device, store.rows, reading.pictures
+
+        def draw(numbers_B: np.ndarray) -> np.ndarray:
+            return decode(rows_of(torch.from_numpy(row_N[numbers_B]).to(device)).cpu())
+
+        labels = evaluation.asked_labels(gallery, generator)
+        rows[DECODE] = evaluation.scores(evaluation.drawn(DECODE, draw), labels)
     return rows | {SAMPLES: score_samples(evaluation, generator, gallery)}
 
 
@@ -157,18 +164,6 @@ class _HeldOutRows(NamedTuple):
         has_labels = bool(evaluation.dataset.class_names)
         labels = evaluation.dataset.labels("test")[rows_half[chosen_N.numpy()]] if has_labels else None
         return cls(encoded[chosen_N.to(encoded.device)], labels, other_half)
-
-
-def _scored(
-    evaluation: Evaluation, pictures: np.ndarray, labels: np.ndarray | None, half: np.ndarray | None = None
-) -> Scores:
-    found = evaluation.row(pictures, half) | evaluation.agreement(pictures, labels)
-    return found | evaluation.closeness(pictures)
-
-
-def _held_out_accuracy(evaluation: Evaluation) -> Scores:
-    labels = evaluation.dataset.labels("test") if evaluation.dataset.class_names else None
-    return evaluation.agreement(evaluation.test, labels)
 
 
 def columns_of(evaluation: Evaluation) -> tuple[Column, ...]:

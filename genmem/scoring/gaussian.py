@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genmem import collectives
+from genmem.scoring.measuring import share
 from genmem.scoring.moments import Moments
 from genmem.scoring.sets.pictures import PictureSet, as_set, iterate
 
@@ -35,6 +37,11 @@ class Gaussian:
         normal_BD = draws.normal("gaussian", (len(self.mean_D),)).to(self.mean_D)
         return self.mean_D + normal_BD @ self.root_DD
 
+    def pictures(self, draws: Draws, shape: tuple[int, int, int]) -> np.ndarray:
+        """uint8 (B, H, W, C): the same rows, clamped and rounded."""
+        values_BD = self.draw(draws).clamp_(0, 255).round_()
+        return values_BD.to(torch.uint8).cpu().numpy().reshape(-1, *shape)
+
 
 def fit(moments: Moments) -> Gaussian:
     """The Gaussian of these moments.
@@ -46,20 +53,20 @@ def fit(moments: Moments) -> Gaussian:
     return Gaussian(moments.mean_D, (vectors_DD * values_D.clamp(min=0).sqrt()) @ vectors_DD.T)
 
 
-def draw_pictures(pictures: np.ndarray | PictureSet, draws: Draws) -> np.ndarray:
-    """uint8 (B, H, W, C) from the Gaussian of these pictures' pixels: clamped, rounded.
+def fit_pictures(pictures: np.ndarray | PictureSet) -> Gaussian:
+    """The Gaussian of these pictures' pixels; every process reads its share. Collective.
 
     Raises:
         TypeError, ValueError: No uint8 pictures, fewer than two, or pictures of more than
             8,192 values.
     """
     pictures = as_set(pictures)
-    shape = pictures.shape
-    width = int(np.prod(shape))
+    width = int(np.prod(pictures.shape))
     if width > MAX_WIDTH:
-        raise ValueError(f"pictures of {shape} have a covariance of {width} × {width}; at most {MAX_WIDTH}")
+        raise ValueError(
+            f"pictures of {pictures.shape} have a covariance of {width} × {width}; at most {MAX_WIDTH}"
+        )
     moments = Moments.empty(width)
-    for _, part in iterate(pictures, 0, len(pictures)):
+    for _, part in iterate(pictures, *share(len(pictures))):
         moments.update(part.reshape(len(part), width).astype(np.float64), name="pictures")
-    values_BD = fit(moments).draw(draws).clamp_(0, 255).round_()
-    return values_BD.to(torch.uint8).cpu().numpy().reshape(-1, *shape)
+    return fit(moments.reduced(collectives.add))

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import attrs
 import numpy as np
+import torch
 from torch import Tensor
 
+from genmem import collectives
 from genmem.contracts import MemoryStore, Tokenizer
 from genmem.scoring import linear
 from genmem.scoring.evaluation import Evaluation
-from genmem.scoring.sets.pictures import PictureSet, as_set, iterate
+from genmem.scoring.measuring import share
+from genmem.scoring.sets.pictures import DrawnPictures, PictureSet, as_set, iterate
 
 _FIT_NUMBERS = 200_000_000
 """Numbers in the samples that a decode is fitted to: 1.6 GB in float64."""
@@ -33,16 +36,20 @@ class RowReading:
 
 
 def read_rows(evaluation: Evaluation, store: MemoryStore) -> RowReading:
-    """Fit the decode to training samples, and see how much of held-out pictures it explains.
+    """Fit the decode to training samples, and see how much of held-out pictures it explains. Collective.
 
     Rows are made from the samples' features, so that samples without a row of their own count too.
     """
     batch = evaluation.training.batch_of(_fit_on(evaluation.train_numbers, evaluation.dataset.spec.shape))
     decode = linear.fit(store.encode(batch).double().cpu(), batch.x.double().cpu())
-    rows_NKE = store.encode(evaluation.held_out.batch_of(np.arange(len(evaluation.test))))
     reading = RowReading(decode, evaluation.tokenizer, 0.0)
-    found = reading.pictures(rows_NKE.cpu())
-    return attrs.evolve(reading, energy=explained(evaluation.test, found, evaluation.train))
+
+    def found(numbers_B: np.ndarray) -> np.ndarray:
+        return reading.pictures(store.encode(evaluation.held_out.batch_of(numbers_B)).cpu())
+
+    held_out = evaluation.test
+    decoded = DrawnPictures("linear decode", held_out.shape, len(held_out), found)
+    return attrs.evolve(reading, energy=explained(held_out, decoded, evaluation.train))
 
 
 def _fit_on(number_N: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -51,15 +58,28 @@ def _fit_on(number_N: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return number_N[np.arange(count) * len(number_N) // count]
 
 
-def explained(pictures: np.ndarray | PictureSet, found: np.ndarray, train: np.ndarray | PictureSet) -> float:
-    """1 - Σ‖p - p̂‖² / Σ‖p - p̄‖² over uint8 pictures, p̄ the mean training picture.
+def explained(
+    pictures: np.ndarray | PictureSet, found: np.ndarray | PictureSet, train: np.ndarray | PictureSet
+) -> float:
+    """1 - Σ‖p - p̂‖² / Σ‖p - p̄‖² over uint8 pictures, p̄ the mean training picture. Collective.
 
     1: found exactly. 0: no better than the mean. Below 0: worse.
     """
-    pictures, train = as_set(pictures), as_set(train)
-    mean_HWC = sum(part.sum(0, dtype=np.float64) for _, part in iterate(train, 0, len(train))) / len(train)
-    missed = energy = 0.0
-    for first, part in iterate(pictures, 0, len(pictures)):
-        missed += np.square(part.astype(np.float64) - found[first : first + len(part)]).sum()
-        energy += np.square(part - mean_HWC).sum()
+    pictures, found, train = as_set(pictures), as_set(found), as_set(train)
+    sum_HWC = np.zeros(train.shape)
+    for _, part in iterate(train, *share(len(train))):
+        sum_HWC += part.sum(0, dtype=np.float64)
+    mean_HWC = _added(sum_HWC) / len(train)
+    totals_2 = np.zeros(2)
+    for first, part in iterate(pictures, *share(len(pictures))):
+        other = found.read(np.arange(first, first + len(part)))
+        totals_2 += (
+            np.square(part.astype(np.float64) - other).sum(),
+            np.square(part - mean_HWC).sum(),
+        )
+    missed, energy = _added(totals_2)
     return float(1 - missed / energy)
+
+
+def _added(values: np.ndarray) -> np.ndarray:
+    return collectives.add(torch.from_numpy(values)).numpy()

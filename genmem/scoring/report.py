@@ -15,10 +15,10 @@ from genmem import collectives
 from genmem.data.files import write_text
 from genmem.pictures import Pictures, beside
 from genmem.recipe.tables import Recipe
-from genmem.sampling.gallery import Gallery, generate
+from genmem.sampling.gallery import generate
 from genmem.sampling.generator import Generator
 from genmem.scoring.evaluation import Evaluation
-from genmem.scoring.full import Report, full_report
+from genmem.scoring.full import SHOWN, Report, full_report
 from genmem.scoring.protocol import Protocol
 from genmem.scoring.table import ScoreTable
 
@@ -32,9 +32,6 @@ LEGEND = {
     "copies": "share nearer to a training picture than 99 % of held-out pictures are to theirs",
 }
 """What column titles do not say by themselves."""
-
-SHOWN = 64
-"""Samples in a picture grid."""
 
 
 class Scores(NamedTuple):
@@ -68,11 +65,12 @@ class Reporter:
         gallery = generate(
             self.generator, self.evaluation.tokenizer, options.samples, seed=self.seed, batch=options.batch
         )
+        loss = self.evaluation.held_out_loss(self.generator.backbone, self.generator)
+        values = {"loss/held_out": loss} | self.evaluation.row(gallery)
+        first = gallery.head(SHOWN)
         if collectives.rank() != 0:
             return Scores({}, {})
-        grid = Pictures(gallery.pictures[:SHOWN]).save(self._file(f"{images_seen:012d}"))
-        loss = self.evaluation.held_out_loss(self.generator.backbone, self.generator)
-        values = {"loss/held_out": loss} | self.evaluation.row(gallery.pictures)
+        grid = Pictures(first).save(self._file(f"{images_seen:012d}"))
         return Scores(values, {"samples": grid})
 
     def finish(self, images_seen: int, run: dict[str, Any]) -> None:
@@ -86,11 +84,11 @@ class Reporter:
             report = full_report(self.evaluation, self.generator, self.protocol)
         if report is None:
             return
-        pictures = self._pictures(report.gallery)
+        pictures = self._pictures(report.first)
         record = {
             "images": images_seen,
             "run": run,
-            "evaluations_per_sample": report.gallery.evaluations,
+            "evaluations_per_sample": report.evaluations,
             "protocol": self.protocol.to_json(),
             "table": report.table.to_json(),
             "memory": report.memory,
@@ -113,8 +111,7 @@ class Reporter:
         train = self.evaluation.train
         return train.read(places_BK.reshape(-1)).reshape(*places_BK.shape, *train.shape)
 
-    def _pictures(self, gallery: Gallery) -> dict[str, str]:
-        first = gallery.pictures[:SHOWN]
+    def _pictures(self, first: np.ndarray) -> dict[str, str]:
         shown = {"samples": Pictures(first).save(self._file("final"))}
         near = self.evaluation.neighbours(first[: SHOWN // 2], k=3)
         if near.size:

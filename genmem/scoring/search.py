@@ -157,8 +157,8 @@ def _try(
     generator = run.generator(weights)
     protocol = protocol_of(run.recipe, run.dataset, generator.conditioner.store, (seed,), weights)
     found = sample_set(evaluation, generator, seed)
-    # Rank 0 has the references' rows; all must choose the same setting.
-    score = score_samples(evaluation, generator, found)[column.key] if collectives.rank() == 0 else 0.0
+    # Rank 0 alone has scores; all must choose the same setting.
+    score = score_samples(evaluation, generator, found).get(column.key, 0.0)
     told = collectives.add(torch.tensor(score, dtype=torch.float64))
     return Trial(name, words, protocol, float(told))
 

@@ -42,7 +42,7 @@ def evaluate(
 ) -> None:
     """Score a checkpoint of a run, print the table, and keep it in the run's folder.
 
-    Every process of the group makes its share of the samples; the first one scores them.
+    Every process of the group makes its share of the samples and looks at it; the first one scores.
 
     Args:
         path: The run's folder.
@@ -109,7 +109,7 @@ def _score(
         return None
     record = {
         "images": run.images_seen,
-        "evaluations_per_sample": report.gallery.evaluations,
+        "evaluations_per_sample": report.evaluations,
         "protocol": protocol.to_json(),
         "table": report.table.to_json(),
         "memory": report.memory,

@@ -5,7 +5,6 @@ Shapes: N pictures, D width.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,54 +17,46 @@ from genmem.data.settings import describe_settings
 from genmem.data.states import hash_state
 from genmem.recipe.tables import Seat
 from genmem.scoring.measuring import POOLED, Measured, Wanted, look, measure
-from genmem.scoring.metrics.frechet import frechet
 from genmem.scoring.moments import Moments
-from genmem.scoring.sets.pictures import ArrayPictures, PictureSet, iterate, spread
+from genmem.scoring.sets.pictures import PictureSet, spread
 
 _ROWS = 1 << 13
 _MOMENTS = frozenset({POOLED})
 
 
-@attrs.define(eq=False)
+@attrs.frozen(eq=False)
+class Seen:
+    """What an encoder saw in a set of pictures."""
+
+    moments: Moments
+    rows_ND: np.ndarray
+    """float32, where they were asked for; on rank 0, empty elsewhere."""
+
+
+@attrs.frozen(eq=False)
 class Space:
     """One encoder and what the data set looks like in it."""
 
-    name: str
     encoder: Encoder
-    train: Moments
-    """Of the training pictures."""
+    train: Seen
+    """With rows where nearest pictures are looked up here."""
 
-    test: Moments
-    train_ND: np.ndarray
-    """float32, where nearest pictures are looked up here; on rank 0, empty elsewhere."""
+    test: Seen
 
-    test_ND: np.ndarray
-    """float32, on rank 0."""
-
-    _asked: weakref.ref[np.ndarray] | None = attrs.field(default=None, init=False)
-    _answer: np.ndarray = attrs.field(factory=lambda: np.empty((0, 0)), init=False)
+    def reference(self, half: np.ndarray | None) -> Moments:
+        """Of the held-out pictures, or of some; those on rank 0."""
+        return self.test.moments if half is None else _moments(self.test.rows_ND[half])
 
     def features(self, pictures: np.ndarray) -> np.ndarray:
-        """(N, D) features of uint8 pictures (N, H, W, C); of the same array twice in a row without work."""
-        if self._asked is None or self._asked() is not pictures:
-            found = [
-                look(self.encoder, part, (POOLED,))[POOLED]
-                for _, part in iterate(ArrayPictures(pictures), 0, len(pictures))
-            ]
-            self._asked, self._answer = weakref.ref(pictures), np.concatenate(found)
-        return self._answer
-
-    def distance(self, features_ND: np.ndarray | None, half: np.ndarray | None = None) -> float:
-        """Fréchet distance to the held-out pictures, or to some; of the training pictures if None."""
-        samples = self.train if features_ND is None else _moments(features_ND)
-        return frechet(samples, self.test if half is None else _moments(self.test_ND[half]))
+        """(N, D) features of uint8 pictures (N, H, W, C), on this process alone."""
+        return look(self.encoder, pictures, (POOLED,))[POOLED]
 
 
 def open_spaces(
     seats: Mapping[str, Seat[EncoderConfig]],
     train: PictureSet,
     test: PictureSet,
-    lookup: str | None,
+    lookup: str,
     device: torch.device,
 ) -> dict[str, Space]:
     """Build, fit on training pictures, and look at the references; every process sees its share.
@@ -79,28 +70,28 @@ def open_spaces(
             encoder.to(device)
         if seat.config.learns:
             encoder.fit(spread(train))
-    rows = {name: _MOMENTS if name == lookup else frozenset() for name in encoders}
-    seen = _see(train, encoders, rows)
-    held = _see(test, encoders, dict.fromkeys(encoders, _MOMENTS))
-    return {
-        name: Space(
-            name,
-            encoder,
-            seen[name].moments[POOLED],
-            held[name].moments[POOLED],
-            seen[name].rows.get(POOLED, np.empty((0, encoder.width), np.float32)),
-            held[name].rows[POOLED],
-        )
+    seen = see(encoders, train, lookup)
+    held = see(encoders, test, *encoders)
+    return {name: Space(encoder, seen[name], held[name]) for name, encoder in encoders.items()}
+
+
+def see(encoders: Mapping[str, Encoder], pictures: PictureSet, *rows: str) -> dict[str, Seen]:
+    """Show a set to all encoders at once, every process its share; rows are kept in those named. Collective.
+
+    Raises:
+        TypeError, ValueError: As `measure`.
+    """
+    if not encoders:
+        return {}
+    wanted = {
+        name: (encoder, Wanted(_MOMENTS, _MOMENTS if name in rows else frozenset()))
         for name, encoder in encoders.items()
     }
+    return {name: _seen(wanted[name][0], found) for name, found in measure(pictures, wanted).items()}
 
 
-def _see(
-    pictures: PictureSet, encoders: Mapping[str, Encoder], rows: Mapping[str, frozenset[str]]
-) -> dict[str, Measured]:
-    return measure(
-        pictures, {name: (encoder, Wanted(_MOMENTS, rows[name])) for name, encoder in encoders.items()}
-    )
+def _seen(encoder: Encoder, found: Measured) -> Seen:
+    return Seen(found.moments[POOLED], found.rows.get(POOLED, np.empty((0, encoder.width), np.float32)))
 
 
 def _moments(features_ND: np.ndarray) -> Moments:

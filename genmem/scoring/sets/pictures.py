@@ -6,7 +6,7 @@ Shapes: B pictures asked for, H W C picture.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -66,6 +66,20 @@ class ArrayPictures:
         """uint8 (B, H, W, C)."""
         found: np.ndarray = self._pictures_BHWC[numbers_B]
         return found
+
+
+class DrawnPictures:
+    """Pictures that are made when they are read: noise, a Gaussian's, what a decode gives."""
+
+    def __init__(
+        self, name: str, shape: tuple[int, int, int], num: int, draw: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        """`draw` makes uint8 (B, H, W, C) from numbers (B,), the same ones each time."""
+        self.name, self.shape, self.read = name, shape, draw
+        self._num = num
+
+    def __len__(self) -> int:
+        return self._num
 
 
 def as_set(pictures: np.ndarray | PictureSet) -> PictureSet:
