@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from statistics import fmean, stdev
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 from running import QUICKSTART, SMALL
 
 from genmem.cli import main
@@ -114,6 +116,12 @@ def test_bad_input_is_refused(run: Path) -> None:
     assert "no score that ranks is called so" in refusal(run, "--sampler.steps=1,2", "--by", "nearest")
 
 
+def rendered(table: ScoreTable, width: int) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width).print(table)
+    return file.getvalue()
+
+
 def test_a_cell_of_several_values() -> None:
     assert Cell.of_several([1.0, 2.0, 6.0]) == Cell(3.0, values=(1.0, 2.0, 6.0))
     assert Cell.of_several([2.0, 2.0]) == Cell(2.0)
@@ -121,5 +129,11 @@ def test_a_cell_of_several_values() -> None:
     column = Column(key="fd", title="FD")
     row = Row(name="samples", cells={"fd": Cell.of_several([1.0, 3.0])})
     table = ScoreTable(title="", protocol="", columns=(column,), rows=(row,), floor={"fd": 0.5})
-    assert table._text(row, column) == "2.000 ± 1.414, min 1.000 (4.0×)"
+    assert "2.000 ± 1.414 min 1.000 (4.0×)" in rendered(table, 80)
+    assert [line.split("│")[2].strip() for line in rendered(table, 30).splitlines() if "│" in line] == [
+        "2.000",
+        "± 1.414",
+        "min 1.000",
+        "(4.0×)",
+    ]
     assert ScoreTable.from_json(json.loads(json.dumps(table.to_json()))) == table

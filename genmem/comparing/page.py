@@ -21,7 +21,7 @@ from genmem.comparing.embedding import Embedded, embed
 from genmem.comparing.figures import curve_charts, score_charts, spectrum_chart
 from genmem.comparing.folders import flatten
 from genmem.comparing.groups import Group
-from genmem.comparing.tables import cost_table, score_table
+from genmem.comparing.tables import sampling_table, score_table, training_table
 from genmem.comparing.verdict import verdicts
 from genmem.comparing.words import images_text, repeated_text
 
@@ -87,7 +87,8 @@ def _context(comparison: Comparison, words: Sequence[str]) -> dict[str, Any]:
         "trouble": comparison.trouble,
         "keys": [(Markup(svg.key(number)), group.name) for number, group in enumerate(groups)],
         "galleries": [(KINDS[kind][0], [_picture(group, kind) for group in groups]) for kind in KINDS],
-        "costs": cost_table(comparison),
+        "sampling": sampling_table(comparison),
+        "training": training_table(comparison),
         "spectrum": None if chart is None else _drawn(chart),
         "names": [group.name for group in groups],
         "differences": differences(groups),

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from genmem.comparing.caveats import general_caveats
 from genmem.comparing.comparison import Comparison, compare
 from genmem.comparing.differences import differences
 from genmem.comparing.page import render
-from genmem.comparing.tables import Sheet, cost_table, score_table, to_json
+from genmem.comparing.tables import (
+    Line,
+    Sheet,
+    sampling_table,
+    score_table,
+    to_json,
+    training_table,
+)
 from genmem.comparing.verdict import verdicts
 from genmem.data.files import write_text
+from genmem.terminal import Cell, Column, fit
 from genmem.training.progress import preparation_progress
-
-WIDE = 10_000
-"""Columns of a terminal in which every table fits."""
 
 
 def run_comparison(
@@ -54,13 +58,13 @@ def run_comparison(
 
 def show(found: Comparison, console: Console) -> None:
     """Tables, then the verdict and what must be said with it."""
-    whole = _table("scores: mean ± standard deviation", score_table(found))
-    if console.measure(whole, options=console.options.update(width=WIDE)).maximum > console.width:
-        whole = _table("scores: mean ± standard deviation", score_table(found, [found.standing.headline]))
-        console.print("this terminal is too narrow for all scores; --json and the page have them")
-    console.print(whole)
-    console.print(_table("costs", cost_table(found)))
-    console.print(_differences(found))
+    for table in (
+        *_tables("scores, mean ± standard deviation", score_table(found), console.width),
+        *_tables("what a sample costs", sampling_table(found), console.width),
+        *_tables("what the training took", training_table(found), console.width),
+        *_differences(found, console.width),
+    ):
+        console.print(table)
     for one in verdicts(found):
         told = [f"{said.about}: {said.text}" for said in one.statements]
         lines = [*told, *one.caveats, f"protocol {one.digest}: {one.protocol}"]
@@ -72,29 +76,34 @@ def show(found: Comparison, console: Console) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _table(title: str, sheet: Sheet) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("run")
-    for name in sheet.titles:
-        table.add_column(Text(name), justify="right")
+def _tables(title: str, sheet: Sheet, width: int) -> Iterator[Table]:
+    """Those of each task."""
     for block in sheet.blocks:
-        if block.told and len(sheet.blocks) > 1:
-            table.add_row(Text(f"– {block.told} –", style="italic"))
-        for line in block.lines:
-            marked = zip(line.cells, line.best, strict=True)
-            rank = f"{line.rank}. " if line.rank else ""
-            name = f"{rank}{line.name}" + (f"\n  {line.note}" if line.note else "")
-            table.add_row(Text(name), *(Text(cell, style="bold" if best else "") for cell, best in marked))
-        table.add_section()
-    return table
+        told = f"{title}: {block.told}" if block.told else title
+        names = [_name(line, block.told) for line in block.lines]
+        columns = [
+            Column(name, [_cell(line.cells[place], line.best[place]) for line in block.lines])
+            for place, name in enumerate(sheet.titles)
+        ]
+        yield from fit(told, "run", names, columns, width)
 
 
-def _differences(found: Comparison) -> Table:
-    table = Table(title="where the recipes differ", title_justify="left")
-    table.add_column("key")
-    for group in found.groups:
-        table.add_column(Text(group.name))
-    for one in differences(found.groups):
-        cells = zip(one.values, one.changed, strict=True)
-        table.add_row(Text(one.key), *(Text(value, style="bold" if other else "") for value, other in cells))
-    return table
+def _name(line: Line, told: str) -> str:
+    """With what a row with a memory must be quoted with, where the title does not say it."""
+    rank = f"{line.rank}. " if line.rank else ""
+    return f"{rank}{line.name}" + (f"\n  {line.note}" if line.note and line.note not in told else "")
+
+
+def _cell(text: str, best: bool) -> Cell:
+    value, spread, sd = text.partition(" ± ")
+    return Cell((value, f"± {sd}") if spread else (value,), "bold" if best else "")
+
+
+def _differences(found: Comparison, width: int) -> Iterator[Table]:
+    lines = differences(found.groups)
+    columns = [
+        Column(group.name, [Cell((one.values[n],), "bold" if one.changed[n] else "") for one in lines])
+        for n, group in enumerate(found.groups)
+    ]
+    if lines:
+        yield from fit("where the recipes differ", "key", [one.key for one in lines], columns, width, "left")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 
 from genmem.comparing.comparison import Comparison
+from genmem.comparing.groups import Group
 from genmem.comparing.protocols import name_memory
 from genmem.comparing.standing import Entry, Task
 from genmem.comparing.words import (
@@ -60,9 +61,9 @@ class Sheet:
     blocks: tuple[Block, ...]
 
 
-def score_table(comparison: Comparison, columns: Sequence[Column] | None = None) -> Sheet:
-    """Scores with their spread, a block for each task; of some columns where they are given."""
-    columns = comparison.standing.columns if columns is None else columns
+def score_table(comparison: Comparison) -> Sheet:
+    """Scores with their spread, a block for each task."""
+    columns = comparison.standing.columns
     titles = [f"{column.title}{ARROWS[column.better]}" for column in columns]
     reach = f"images to {comparison.mark:.4g}" if comparison.mark is not None else "images to baseline"
     blocks = [_block(comparison, task, columns) for task in comparison.standing.tasks]
@@ -94,37 +95,49 @@ def _line(
     )
 
 
-COSTS = (
-    "parameters",
-    "FLOPs a sample",
-    "evaluations a sample",
-    "memory to sample",
-    "images/s in training",
-    "images seen",
-    "FLOPs an image",
-    "FLOPs of the training",
-)
+SAMPLING = ("parameters", "FLOPs a sample", "evaluations a sample", "memory to sample")
+TRAINING = ("images/s", "images seen", "FLOPs an image", "FLOPs in all")
 
 
-def cost_table(comparison: Comparison) -> Sheet:
-    """What each configuration costs: first at inference, then in training."""
-    lines = []
-    for number, group in enumerate(comparison.groups):
+def sampling_table(comparison: Comparison) -> Sheet:
+    """What a sample of each configuration costs whoever uses the trained network."""
+
+    def cells(group: Group) -> tuple[str, ...]:
         costs = comparison.costs[group.name]
-        cells = (
+        return (
             count_text(costs.parameters),
             count_text(costs.sample_flops, "FLOPs"),
             str(costs.evaluations or ABSENT),
             bytes_text(costs.bytes),
+        )
+
+    return _cost_table(comparison, SAMPLING, cells)
+
+
+def training_table(comparison: Comparison) -> Sheet:
+    """What the training of each configuration took."""
+
+    def cells(group: Group) -> tuple[str, ...]:
+        costs = comparison.costs[group.name]
+        return (
             rate_text(group.rate),
             images_text(group.images),
             count_text(costs.training_flops, "FLOPs"),
             training_text(costs, group),
         )
-        lines.append(
-            Line(name=group.name, note="", cells=cells, best=(False,) * len(cells), rank=None, index=number)
-        )
-    return Sheet(titles=COSTS, blocks=(Block(told="", lines=tuple(lines)),))
+
+    return _cost_table(comparison, TRAINING, cells)
+
+
+def _cost_table(
+    comparison: Comparison, titles: tuple[str, ...], cells: Callable[[Group], tuple[str, ...]]
+) -> Sheet:
+    none = (False,) * len(titles)
+    lines = [
+        Line(name=group.name, note="", cells=cells(group), best=none, rank=None, index=number)
+        for number, group in enumerate(comparison.groups)
+    ]
+    return Sheet(titles=titles, blocks=(Block(told="", lines=tuple(lines)),))
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import attrs
 from genmem.host import did_you_mean
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, ConsoleOptions, RenderResult
 
 Better = Literal["lower", "higher", "neither"]
 Unit = Literal["number", "share"]
@@ -181,29 +181,33 @@ class ScoreTable:
         )
         return cls(**{**data, "columns": columns, "rows": rows})
 
-    def __rich__(self) -> Group:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table, then a line for each thing the numbers alone do not say."""
-        from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(self.title), title_justify="left")
-        table.add_column("pictures")
-        for column in self.columns:
-            table.add_column(Text(f"{column.title} {_ARROWS[column.better]}".rstrip()), justify="right")
-        marks = self._marks()
-        for row in self.rows:
-            name = f"{row.name} {marks.get(row.name, '')}".rstrip()
-            table.add_row(Text(name), *(self._text(row, column) for column in self.columns))
-        return Group(table, *(Text(note) for note in self._notes(marks)))
+        from genmem import terminal
 
-    def _text(self, row: Row, column: Column) -> str:
+        marks = self._marks()
+        names = [f"{row.name} {marks.get(row.name, '')}".rstrip() for row in self.rows]
+        columns = [
+            terminal.Column(
+                f"{column.title} {_ARROWS[column.better]}".rstrip(),
+                [terminal.Cell(tuple(self._parts(row, column))) for row in self.rows],
+            )
+            for column in self.columns
+        ]
+        yield from terminal.fit(self.title, "pictures", names, columns, options.max_width)
+        yield from (Text(note) for note in self._notes(marks))
+
+    def _parts(self, row: Row, column: Column) -> Iterator[str]:
         cell = row.cells[column.key]
-        if cell.value is None:
-            return ABSENT
+        yield ABSENT if cell.value is None else column.text(cell.value)
+        if cell.sd is not None:
+            yield f"± {column.text(cell.sd)}"
+            yield f"min {column.text(min(cell.values))}"
         times = self.times_floor(row, column.key) if column.multiples else None
-        spread = "" if cell.sd is None else f" ± {column.text(cell.sd)}, min {column.text(min(cell.values))}"
-        return f"{column.text(cell.value)}{spread}" + ("" if times is None else f" ({times:.1f}×)")
+        if times is not None:
+            yield f"({times:.1f}×)"
 
     def _marks(self) -> dict[str, str]:
         """{row name: mark} of rows with a protocol or a floor of their own."""
