@@ -65,7 +65,8 @@ def test_on_two_ranks_split_and_copied_are_equal_to_the_bit(out):
 
 @pytest.mark.parametrize("world", ["two", "three"])
 def test_no_network_gives_back_a_view_that_could_lose_what_gathers_its_weights(out, world):
-    assert int(load_file(out / world / "found.safetensors")["views/fsdp"]) == 0
+    views = part(load_file(out / world / "found.safetensors"), "views/")
+    assert "fsdp" in views and not any(views.values())
 
 
 def test_on_three_ranks_and_clipped_they_are_equal_to_rounding(out):
