@@ -175,6 +175,15 @@ except KeyboardInterrupt:
 """
 
 
+class Impatient(io.StringIO):
+    """Whoever reads that the runs are being stopped asks again, as `timeout` does."""
+
+    def write(self, text: str) -> int:
+        if "stopping" in text:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().write(text)
+
+
 def test_an_interrupt_reaches_every_run_once(three: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     module = three.out.parent / "sleeper.py"
     module.write_text(SLEEPER)
@@ -190,7 +199,7 @@ def test_an_interrupt_reaches_every_run_once(three: Plan, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(running, "pause", pause)
     with pytest.raises(KeyboardInterrupt):
-        run_missing(three, 2, Console(file=io.StringIO()))
+        run_missing(three, 2, Console(file=Impatient()))
     first, second, third = three.runs()
     for run in (first, second):
         assert (run.folder / "sweep.log").read_text().endswith(f"{run.folder}\nsaved\n")

@@ -142,9 +142,10 @@ def _note_company(file: Path, jobs: int) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does while the block runs."""
+    """SIGTERM does what Ctrl-C does while the block runs; asked twice, the runs are still let save."""
 
     def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, handle)
