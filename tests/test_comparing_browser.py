@@ -19,6 +19,7 @@ from PIL import Image
 
 from genmem.comparing.comparison import compare
 from genmem.comparing.page import POLICY, render
+from genmem.scoring.table import Cell
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -44,7 +45,11 @@ addEventListener("load", () => {
   const images = [...document.images].map(one => one.complete && one.naturalWidth > 0);
   const fetched = performance.getEntriesByType("resource").map(one => one.name);
   const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
-  document.getElementById("probe").textContent = JSON.stringify({seen, images, fetched, wide});
+  const cut = [...document.querySelectorAll("svg.chart text")].filter(one => {
+    const box = one.getBoundingClientRect(), all = one.ownerSVGElement.getBoundingClientRect();
+    return box.width > 0 && (box.right > all.right + 1 || box.left < all.left - 1);
+  }).map(one => one.textContent);
+  document.getElementById("probe").textContent = JSON.stringify({seen, images, fetched, wide, cut});
 });
 </script></body>"""
 
@@ -58,7 +63,7 @@ def browse(tmp_path: Path, page: Path, *words: str) -> str:
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
     runs = [
-        make_run(tmp_path / "plain", 2.0),
+        make_run(tmp_path / "plain", Cell.of_several([1234.5, 1236.25])),
         make_run(tmp_path / "other", 1.0, "--optimizer.lr=0.002"),
         make_memory_run(tmp_path / "gmem", held_out=1.5, samples=1.0),
     ]
@@ -84,7 +89,7 @@ def test_every_section_is_seen_and_nothing_is_fetched(tmp_path: Path, page: Path
     assert len(told["seen"]) == 9 and all(visible for _, visible in told["seen"]), told["seen"]
     assert len(told["images"]) == 6 and all(told["images"])
     assert not [name for name in told["fetched"] if not name.startswith("data:")]
-    assert not told["wide"]
+    assert not told["wide"] and not told["cut"]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -121,3 +122,11 @@ def test_the_verdict_names_the_best_and_its_protocol(page: str) -> None:
         "best" in told and "has the best FD pixels of 2, 1.000" in told and "Next is plain with 2.000" in told
     )
     assert "another task" in second and "held-out rows" in second
+
+
+def test_what_a_reader_must_know_of_memories_and_real_pictures(tmp_path: Path) -> None:
+    plain, memory = make_run(tmp_path / "a", 2.0), make_memory_run(tmp_path / "m", held_out=1.5, samples=1.0)
+    alone, both = (render(compare(runs), ["genmem"]) for runs in ([plain], [plain, memory]))
+    said = "networks with a memory are scored on rows of the bank"
+    assert said in both and said not in alone
+    assert "Real pictures score 0.250." in both

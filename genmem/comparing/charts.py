@@ -18,6 +18,8 @@ LONGEST = 17
 """Letters of a name beside a curve; the legend has the whole."""
 
 LABEL, ROW = 168.0, 26.0
+LETTER = 8.0
+"""Room for one letter of a value beside a row of dots, in the larger type of a narrow page too."""
 
 
 @attrs.frozen(kw_only=True)
@@ -79,7 +81,8 @@ def dots(rows: Sequence[Dots], say: Say, said: str, floor: float | None = None) 
     height = 8 + ROW * len(rows) + 34
     values = [value for row in rows for value in (*row.values, row.mean, *_ends(row))]
     values += [] if floor is None else [floor]
-    x = Scale.around(values, LABEL, WIDTH - 96, logarithmic=False, zero=min(values) >= 0)
+    end = WIDTH - LETTER * max(len(row.said) for row in rows) - 4
+    x = Scale.around(values, LABEL, end - 12, logarithmic=False, zero=min(values) >= 0)
     chart = svg.drawing(WIDTH, height, said)
     base = 8 + ROW * len(rows)
     for tick in x.ticks():
@@ -89,11 +92,11 @@ def dots(rows: Sequence[Dots], say: Say, said: str, floor: float | None = None) 
         svg.line(chart, x(floor), 4, x(floor), base, "floor")
         svg.text(chart, x(floor), base + 30, "real pictures", "tick", "middle")
     for number, row in enumerate(rows):
-        _dot_row(chart, row, 8 + ROW * (number + 0.5), x)
+        _dot_row(chart, row, 8 + ROW * (number + 0.5), x, end)
     return svg.written(chart)
 
 
-def _dot_row(chart: Element, row: Dots, y: float, x: Scale) -> None:
+def _dot_row(chart: Element, row: Dots, y: float, x: Scale, end: float) -> None:
     svg.text(chart, LABEL - 10, y + 4, _short(row.name, 23), "label", "end")
     if row.sd is not None:
         kind = f"spread s{row.index % svg.COLOURS}"
@@ -101,7 +104,7 @@ def _dot_row(chart: Element, row: Dots, y: float, x: Scale) -> None:
     for value in row.values:
         svg.marker(chart, x(value), y, row.index, 2.6, "mark small")
     svg.marker(chart, x(row.mean), y, row.index, 4.6)
-    svg.text(chart, WIDTH - 90, y + 4, row.said, "value")
+    svg.text(chart, end, y + 4, row.said, "value")
 
 
 def _ends(row: Dots) -> tuple[float, ...]:

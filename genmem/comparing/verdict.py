@@ -20,6 +20,7 @@ from genmem.comparing.words import (
     score_text,
     training_text,
 )
+from genmem.scoring.table import Column
 
 
 @attrs.frozen
@@ -80,18 +81,24 @@ def _ranking(comparison: Comparison, task: Task) -> Iterator[Statement]:
         rows = name_memory(best.group.memory) if best.group.memory else ""
         name = f"{best.name} ({rows})" if rows else best.name
         text = f"{name} is the only one of its kind, with {column.title} {score}: nothing to rank."
-        yield Statement("Score", text)
+        yield Statement("Score", f"{text}{_floor(best, column)}")
         return
     second = task.entries[1]
     yield Statement(
         "Score",
         f"{best.name} has the best {column.title} of {len(task.entries)}, {score} ({column.better} is "
-        f"better). Next is {second.name} with {score_text(second.figures[column.key], column)}.",
+        f"better). Next is {second.name} with {score_text(second.figures[column.key], column)}."
+        f"{_floor(best, column)}",
     )
     yield Statement("How sure", _certainty(task, column.key))
     others = _agreement(comparison, task)
     if others:
         yield Statement("Other scores", others)
+
+
+def _floor(best: Entry, column: Column) -> str:
+    floor = best.floor.get(column.key)
+    return "" if floor is None else f" Real pictures score {column.text(floor)}."
 
 
 def _certainty(task: Task, key: str) -> str:
