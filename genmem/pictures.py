@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+
+from genmem.captions import caption_above
 
 _BACKGROUND = 96
 _SEPARATOR = (255, 140, 0)
@@ -101,7 +103,7 @@ def beside(
         for sample, near in zip(samples_BHWC, neighbours_BKHWC, strict=True)
     ]
     sheet = grid(np.stack(blocks), columns=columns, scale=1, gap=4 * gap)
-    return _captioned(sheet, caption) if caption else sheet
+    return caption_above(sheet, caption) if caption else sheet
 
 
 def lines(
@@ -125,7 +127,7 @@ def lines(
     scale = _visible_scale(groups[0].shape[2]) if scale is None else scale
     blocks = [_line([group[number] for group in groups], scale, gap) for number in range(len(groups[0]))]
     sheet = grid(np.stack(blocks), columns=1, scale=1, gap=gap)
-    return _captioned(sheet, caption) if caption else sheet
+    return caption_above(sheet, caption) if caption else sheet
 
 
 class Pictures:
@@ -221,16 +223,3 @@ def _line(groups: Sequence[np.ndarray], scale: int, gap: int) -> np.ndarray:
 
 def _colour(picture_HWC: np.ndarray) -> np.ndarray:
     return np.broadcast_to(picture_HWC, (*picture_HWC.shape[:2], 3))
-
-
-def _captioned(sheet: Image.Image, caption: str) -> Image.Image:
-    """The sheet under a line of text, widened where the text is longer."""
-    font = ImageFont.load_default()
-    left, top, right, bottom = ImageDraw.Draw(sheet).textbbox((0, 0), caption, font=font)
-    margin = 4
-    room = math.ceil(bottom - top) + 2 * margin
-    size = (max(sheet.width, math.ceil(right - left) + 2 * margin), sheet.height + room)
-    out = Image.new("RGB", size, (_BACKGROUND,) * 3)
-    out.paste(sheet, (0, room))
-    ImageDraw.Draw(out).text((margin - left, margin - top), caption, font=font, fill="white")
-    return out

@@ -2,11 +2,13 @@
 
 import io
 from pathlib import Path
+from string import ascii_letters, digits
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from genmem.captions import caption_above, spell
 from genmem.pictures import Pictures, beside, check_pictures, grid
 
 BACKGROUND = 96
@@ -142,3 +144,18 @@ def test_refused_by_name(tmp_path: Path) -> None:
         beside(pictures(2), pictures(2)[:, None] / 255)
     with pytest.raises(ValueError, match="columns and scale must be above 0"):
         grid(pictures(2), columns=0)
+
+
+def test_a_colon_stands_by_itself() -> None:
+    """Ink in three runs of columns: the letter, the colon, the letter after the space."""
+    blank = Image.new("RGB", (4, 4), (BACKGROUND,) * 3)
+    for letter in ascii_letters + digits:
+        ink = (np.asarray(caption_above(blank, f"{letter}: x")) > BACKGROUND + 40).any((0, 2))
+        assert np.count_nonzero(np.diff(ink.astype(int)) == 1) == 3, letter
+
+
+def test_a_letter_without_a_shape_is_written_as_its_code() -> None:
+    assert spell("drei: 三, é\n") == r"drei: \u4e09, \xe9\n"
+    letters = "".join(map(chr, range(32, 127)))
+    assert spell(letters) == letters
+    assert spell(spell("三")) == spell("三")

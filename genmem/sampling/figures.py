@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 
 from genmem.api import Run, load
+from genmem.captions import spell
 from genmem.conditioning import rows_are_of
 from genmem.contracts import MemoryStore
 from genmem.data.picture_files import read_pictures
@@ -134,6 +135,8 @@ def _write(
     told = [{"row": name, "nearest": near} for name, near in zip(found.name_S, nearest, strict=True)]
     record = _about(figure, run) | {"noises": figure.noises, "lines": told}
     (folder / "figure.json").write_text(json.dumps(record, indent=1))
+    if spell(caption) != caption:
+        Console().print("letters that the caption's font lacks stand in it as codes; figure.json has them")
     Console().print(
         f"{len(told)} rows × {figure.noises} noises: {folder / 'figure.png'}", highlight=False, soft_wrap=True
     )
