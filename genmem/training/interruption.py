@@ -1,4 +1,8 @@
-"""Ctrl-C, SIGTERM and a time limit: finish the step, save, stop. A second signal stops at once."""
+"""Ctrl-C, SIGTERM and a time limit: finish the step, save, stop. A second Ctrl-C stops at once.
+
+One wish may come as several signals: a scheduler sends SIGTERM to every process, and a launcher that
+gets it passes it on. So SIGTERM never stops at once, and Ctrl-C only some time after the first signal.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +17,23 @@ from torch import Tensor
 
 from genmem import collectives
 
+_SAME_WISH_S = 1.0
+"""Signals that come so soon after the first say the same."""
+
 
 class Interruption:
     """Whether the run has been asked to stop."""
 
     def __init__(self, minutes: float | None = None) -> None:
         """Not yet asked; it will be after so many minutes from now."""
-        self._signalled = False
+        self._signalled_at: float | None = None
         self._told: Tensor | None = None
         self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
 
     @property
     def asked(self) -> bool:
         """A signal came, or the time is over."""
-        return self._signalled or self.timed_out
+        return self._signalled_at is not None or self.timed_out
 
     @property
     def timed_out(self) -> bool:
@@ -45,9 +52,11 @@ class Interruption:
         return before is not None and bool(before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._signalled:
+        now = time.monotonic()
+        if self._signalled_at is None:
+            self._signalled_at = now
+        elif number == signal.SIGINT and now > self._signalled_at + _SAME_WISH_S:
             raise KeyboardInterrupt
-        self._signalled = True
 
 
 @contextmanager

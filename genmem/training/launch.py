@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,12 +21,19 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 from torch.multiprocessing import get_context
-from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
+from torch.multiprocessing.spawn import start_processes
 
-from genmem.training.peers import WAY_OUT, LostPeer, naming_lost_peers
+from genmem.host import is_strict
+from genmem.training.peers import WAY_OUT, naming_lost_peers
 
 PATIENCE_S = 1800.0
 """Seconds a process waits for the others, unless a recipe says."""
+
+_PLAIN = (ValueError, OSError, ArithmeticError)
+"""Errors whose message says all that a user needs."""
+
+_LAST_WORDS_S = 10.0
+"""What the processes of `--nproc` have left to end by themselves when one has failed."""
 
 
 @contextmanager
@@ -52,7 +64,7 @@ def process_group(device: torch.device, timeout: float = PATIENCE_S) -> Iterator
         world_size=world,
         timeout=patience,
     )
-    with naming_lost_peers(PrefixStore("peers", store), timeout):
+    with _recorded(), naming_lost_peers(PrefixStore("peers", store), timeout):
         yield
         # Not after an error: leaving the group would make the peers fail before the cause is told.
         # Leaving while a peer still works has aborted processes at exit, so all leave together.
@@ -60,11 +72,28 @@ def process_group(device: torch.device, timeout: float = PATIENCE_S) -> Iterator
     dist.destroy_process_group()
 
 
+@contextmanager
+def _recorded() -> Iterator[None]:
+    """What ends a process of torchrun's stands in the report that torchrun prints last."""
+    try:
+        yield
+    except Exception as error:
+        if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+            text = _words_of(error) if isinstance(error, _PLAIN) else traceback.format_exc()
+            more = {"py_callstack": text, "timestamp": str(int(time.time()))}
+            Path(file).write_text(json.dumps({"message": {"message": text, "extraInfo": more}}))
+        raise
+
+
+def _words_of(error: Exception) -> str:
+    return str(error) if isinstance(error, _PLAIN) else f"{type(error).__name__}: {error}"
+
+
 def spawn(target: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
     """Run `target(*arguments)` in that many processes of one machine.
 
     Raises:
-        ValueError: Fewer than one process; or what the first process to fail raised, with its rank.
+        ValueError: Fewer than one process; or what the first process to fail said, with its rank.
     """
     if processes < 1:
         raise ValueError(f"--nproc must be 1 or more, got {processes}")
@@ -72,40 +101,56 @@ def spawn(target: Callable[..., None], arguments: tuple[Any, ...], processes: in
     # When one process fails the others lose their peer and fail too; the first to say so is the cause.
     failures = get_context("spawn").SimpleQueue()
     settings = (target, arguments, processes, _free_port(), threads, failures)
-    context = start_processes(  # type: ignore[no-untyped-call]
+    started: list[Any] = start_processes(  # type: ignore[no-untyped-call]
         _enter, settings, nprocs=processes, join=False
-    )
-    dead: tuple[int, str] | None = None
-    try:
-        with _signals_left_to(context.processes):
-            dead = _first_dead(context.processes)
-            while not context.join():
-                pass
-    except (ProcessRaisedException, ProcessExitedException) as error:
-        raise ValueError(_cause(dead, failures) or f"process {error.error_index}: {error}") from error
+    ).processes
+    with _signals_left_to(started):
+        first = _await(started)
+    if first is not None:
+        raise ValueError(_cause(first, started[first].exitcode, failures))
 
 
-def _first_dead(processes: list[Any]) -> tuple[int, str] | None:
-    """Rank and signal of a process that a signal ended, if that is how the first one ended."""
-    ready = wait([process.sentinel for process in processes])
-    for rank, process in enumerate(processes):
-        if process.sentinel in ready:
-            process.join(1.0)
-            if process.exitcode is not None and process.exitcode < 0:
-                return rank, signal.Signals(-process.exitcode).name
+def _await(processes: list[Any]) -> int | None:
+    """Wait for all; the rank of the first that failed, if one did. The others are ended then."""
+    running = dict(enumerate(processes))
+    while running:
+        ready = wait([process.sentinel for process in running.values()])
+        for rank, process in list(running.items()):
+            if process.sentinel in ready:
+                del running[rank]
+                process.join()
+                if process.exitcode != 0:
+                    _end(running.values())
+                    return rank
     return None
 
 
-def _cause(dead: tuple[int, str] | None, failures: Any) -> str | None:
+def _end(processes: Iterable[Any]) -> None:
+    """Let processes that lost a peer say so, and end those that hang."""
+    for process in processes:
+        process.terminate()  # a training process takes this as a wish
+    end = time.monotonic() + _LAST_WORDS_S
+    for process in processes:
+        process.join(max(0.0, end - time.monotonic()))
+        process.kill()
+        process.join()
+
+
+def _cause(first: int, code: int, failures: Any) -> str:
     """What the first process to fail said; of one that could not say anything, what ended it."""
     said: dict[int, str] = {}
     while not failures.empty():
         rank, text = failures.get()
         said[rank] = text
-    if dead is not None and dead[0] not in said:
-        memory = " (the system does that where memory runs out)" if dead[1] == "SIGKILL" else ""
-        return f"process {dead[0]} was ended by {dead[1]}{memory}{WAY_OUT}"
-    return next((f"process {rank}: {text}" for rank, text in said.items()), None)
+    if code < 0 and first not in said:
+        name = signal.Signals(-code).name
+        memory = " (the system does that where memory runs out)" if name == "SIGKILL" else ""
+        return f"process {first} was ended by {name}{memory}{WAY_OUT}"
+    return next((f"process {rank}: {text}" for rank, text in said.items()), _silent(first, code))
+
+
+def _silent(rank: int, code: int) -> str:
+    return f"process {rank} ended with code {code} and said nothing{WAY_OUT}"
 
 
 @contextmanager
@@ -144,12 +189,14 @@ def _enter(
     torch.set_num_threads(threads)
     try:
         target(*arguments)
+    except KeyboardInterrupt:
+        failures.put((rank, f"interrupted without saving{WAY_OUT}"))
+        sys.exit(1)
     except Exception as error:
-        named = (
-            str(error) if isinstance(error, (ValueError, LostPeer)) else f"{type(error).__name__}: {error}"
-        )
-        failures.put((rank, named))
-        raise
+        failures.put((rank, _words_of(error)))
+        if not isinstance(error, _PLAIN) or is_strict():
+            traceback.print_exc()
+        sys.exit(1)
 
 
 def _free_port() -> int:

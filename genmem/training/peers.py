@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,8 +44,22 @@ def naming_lost_peers(store: Store, timeout: float) -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not any(sign in str(error) for sign in _SIGNS):
             raise
-        lost = _unmarked(store, min(_GRACE_S, timeout))
+        with _time_to_speak():
+            lost = _unmarked(store, min(_GRACE_S, timeout))
         raise LostPeer(f"{_explain(lost, timeout)}{WAY_OUT} ({str(error).splitlines()[0]})") from error
+
+
+@contextmanager
+def _time_to_speak() -> Iterator[None]:
+    """A launcher that ends all processes when one is dead waits until this one has said which."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _unmarked(store: Store, seconds: float) -> list[int] | None:

@@ -16,13 +16,17 @@ from genmem.contracts import Facts, ObjectiveConfig
 
 @attrs.frozen(kw_only=True)
 class MisfortuneConfig(ObjectiveConfig):
-    """Kills or stops a process once; the file `mark` says that it happened."""
+    """Each misfortune strikes once, one after another; the files `mark`0, `mark`1 … say that it did.
+    `mark`-1 is there when process 1 takes steps; the first one counts FLOPs before."""
 
-    kind: Literal["kill", "hang", "slow"]
+    kinds: tuple[Literal["kill", "hang", "term"], ...] = ()
     mark: str
     rank: int = 1
     at: int = 224
     """Images seen."""
+
+    pause: float = 0.0
+    """Seconds that each forward takes besides."""
 
     def build(self, facts: Facts):
         from torch import nn
@@ -40,16 +44,23 @@ class MisfortuneConfig(ObjectiveConfig):
 
 def strike(config: MisfortuneConfig, images_seen: int, rank: int) -> None:
     """What the config says, where and when it says."""
-    if config.kind == "slow":
-        time.sleep(0.3)
+    time.sleep(config.pause)
+    Path(f"{config.mark}-{rank}").touch()
+    if images_seen < config.at or rank != config.rank:
         return
-    mark = Path(config.mark)
-    if images_seen < config.at or rank != config.rank or mark.exists():
-        return
-    mark.touch()
-    if config.kind == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(600)
+    marks = [(kind, Path(f"{config.mark}{number}")) for number, kind in enumerate(config.kinds)]
+    for kind, mark in marks:
+        if not mark.exists():
+            mark.touch()
+            act(kind)
+            return
+
+
+def act(kind: str) -> None:
+    """Let it happen to this process."""
+    if kind == "hang":
+        time.sleep(600)
+    os.kill(os.getpid(), signal.SIGKILL if kind == "kill" else signal.SIGTERM)
 
 
 @hookimpl
