@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import torch
-from torch.distributed.device_mesh import init_device_mesh
+from torch import distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from genmem import collectives
@@ -34,39 +35,50 @@ def whole() -> dict[str, torch.Tensor]:
 SHARDED = ("matrix", "few", "turned", "halves")
 
 
-def save_and_read(folder: Path, out: Path, images_seen: int) -> None:
-    """Read what is there on this number of ranks, each its part; then write it again under a number."""
+def split(mesh: DeviceMesh) -> dict[str, torch.Tensor]:
+    """The same tensors, some of them sharded over a mesh."""
+    return {
+        name: distribute_tensor(value, mesh, [Shard(0)]) if name in SHARDED else value
+        for name, value in whole().items()
+    }
+
+
+def run_three(folder: Path, full: Path) -> None:
+    """Two processes write; all three read, each its part, and write again; then a disk is full."""
     with process_group(torch.device("cpu")):
-        mesh = init_device_mesh("cpu", (collectives.world_size(),))
-        tensors = {
-            name: distribute_tensor(value, mesh, [Shard(0)]) if name in SHARDED else value
-            for name, value in whole().items()
-        }
-        if images_seen:
-            for value in tensors.values():
-                storage.local(value).zero_()
-            found = checkpoints.load(folder / f"{0:012d}", lambda group, name: tensors[name])
-            for name, value in found.tensors["model"].items():
-                assert isinstance(value, DTensor) == (name in SHARDED)
-                full = value.full_tensor() if isinstance(value, DTensor) else value
-                assert torch.equal(full, whole()[name]), name
-        with Writer(folder, keep=3) as writer:
-            writer.save(images_seen, Checkpoint({"model": tensors}, {"steps": images_seen}))
-        (out / str(collectives.rank())).touch()
+        two, pair = DeviceMesh("cpu", [0, 1]), dist.new_group([0, 1])
+        if collectives.rank() < 2:
+            pieces = {name: storage.piece_of(tensor) for name, tensor in split(two).items()}
+            checkpoints.write(folder, 0, {"model": pieces}, {"steps": 0}, pair)
+        collectives.barrier()
+        read_and_write(folder)
+        fill_disk_on_rank_1(full)
+
+
+def read_and_write(folder: Path) -> None:
+    """Take up the checkpoint 0 on this number of processes, and write it again as 96."""
+    tensors = split(init_device_mesh("cpu", (collectives.world_size(),)))
+    for value in tensors.values():
+        storage.local(value).zero_()
+    found = checkpoints.load(folder / f"{0:012d}", lambda group, name: tensors[name])
+    for name, value in found.tensors["model"].items():
+        assert isinstance(value, DTensor) == (name in SHARDED)
+        full = value.full_tensor() if isinstance(value, DTensor) else value
+        assert torch.equal(full, whole()[name]), name
+    with Writer(folder, keep=3) as writer:
+        writer.save(96, Checkpoint({"model": tensors}, {"steps": 96}))
 
 
 def fill_disk_on_rank_1(folder: Path) -> None:
     """One rank's disk is full: every rank hears it, and nothing half-written is left."""
-    with process_group(torch.device("cpu")):
-        if collectives.rank() == 1:
-            storage.write_file = refuse
-        writer = Writer(folder, keep=1)
-        writer.save(32, Checkpoint({"model": {"a": torch.zeros(4), "b": torch.zeros(4)}}, {}))
-        try:
-            writer.settle()
-        except OSError as error:
-            (folder / f"{collectives.rank()}.txt").write_text(str(error))
-        collectives.barrier()
+    if collectives.rank() == 1:
+        storage.write_file = refuse
+    writer = Writer(folder, keep=1)
+    writer.save(32, Checkpoint({"model": {"a": torch.zeros(4), "b": torch.zeros(4)}}, {}))
+    try:
+        writer.settle()
+    except OSError as error:
+        (folder / f"{collectives.rank()}.txt").write_text(str(error))
 
 
 def refuse(path: Path, parts: object) -> storage.File:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 from rich.console import Console
 from running import STRESS, assert_equal, small_recipe, tensors_of, trainer_of
 
+from genmem import collectives
+from genmem.data.preparation import stay_silent
 from genmem.recipe.tables import Recipe
 from genmem.scoring.report import Scores
-from genmem.training import storage
+from genmem.training import session, storage
 from genmem.training.folder import RunFolder
-from genmem.training.integrity import newest
 from genmem.training.interruption import Interruption
 from genmem.training.journal import Journal
 from genmem.training.loop import train
@@ -70,33 +72,41 @@ def everything(data: Path, *overrides: str, step: int = 4) -> Recipe:
 
 def go(
     recipe: Recipe,
-    path: Path,
+    path: Path | RunFolder,
     kill_after: int | None = None,
     after: Mapping[int, Callable[[], None]] | None = None,
+    said: io.StringIO | None = None,
+    made: Callable[[Trainer], None] = lambda trainer: None,
+    interruption: Interruption | None = None,
 ) -> Trainer:
-    """Train from wherever the folder left off.
+    """Train from wherever the folder left off, in this process or, called on each, in several.
 
     Args:
         recipe: From `everything`.
-        path: Run folder.
+        path: Run folder; as an object where it has begun.
         kill_after: Die after so many steps of this process.
         after: What happens after so many steps of this process.
+        said: Gets what is said on the terminal.
+        made: Gets the trainer before its first step.
+        interruption: Asks the run to stop.
     """
-    folder = RunFolder(path)
-    path.mkdir(parents=True, exist_ok=True)
-    console = Console(file=io.StringIO())
+    folder = path if isinstance(path, RunFolder) else RunFolder(path)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    console = Console(file=said or io.StringIO(), width=500)
     journal = Journal(folder, console, {})
     trainer = trainer_of(recipe)
-    trainer.guard._report, trainer.guard._note = journal.warn, folder.note_skipped
-    if found := newest(folder.checkpoints):
-        trainer.resume(found)
+    note = folder.note_skipped if collectives.rank() == 0 else stay_silent
+    trainer.guard._report, trainer.guard._note = journal.warn, note
+    session._resume(trainer, folder, console)
+    made(trainer)
     events = dict(after or {}) | ({} if kill_after is None else {kill_after: _die})
     _step_with(trainer, events)
     table = recipe.train
     bar = TrainingProgress(console, table.images, trainer.images_seen, shown=False)
     speed, trace = Speed(table.images, None, 1.0), Trace(None, folder.traces, trainer.device, journal.say)
     with Writer(folder.checkpoints, table.keep) as writer:
-        train(trainer, journal, writer, lambda seen: Scores({}, {}), bar, speed, trace, Interruption())
+        asked = interruption or Interruption()
+        train(trainer, journal, writer, lambda seen: Scores({}, {}), bar, speed, trace, asked)
     return trainer
 
 
@@ -136,3 +146,16 @@ def same_end(first: Trainer, second: Trainer) -> None:
     one, other = first.checkpoint().state, second.checkpoint().state
     assert one == other
     assert torch.equal(first.stream.batches(3)[0].index_B, second.stream.batches(3)[0].index_B)
+
+
+def same_records(first: Path, second: Path) -> None:
+    """The logs of two run folders tell of the same events, each once; what was measured may differ."""
+    assert _events(first) == _events(second)
+    for name in ("skipped.jsonl", "divergence.json"):
+        texts = [(path / name).read_text() if (path / name).exists() else None for path in (first, second)]
+        assert texts[0] == texts[1], name
+
+
+def _events(path: Path) -> list[tuple[int, int, str]]:
+    records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [(one["images"], one.get("rollbacks", 0), one.get("warning", "")) for one in records]

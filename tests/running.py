@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import subprocess
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -46,8 +48,9 @@ def ready(recipe: Recipe) -> Dataset:
 
 def trainer_of(recipe: Recipe, messages: list[str] | None = None) -> Trainer:
     """A trainer on the CPU."""
-    report = messages.append if messages is not None else lambda line: None
-    return Trainer(recipe, ready(recipe), torch.device("cpu"), Guard(report, recipe.guard))
+    said = [] if messages is None else messages
+    guard = Guard(lambda line, images: said.append(line), recipe.guard)
+    return Trainer(recipe, ready(recipe), torch.device("cpu"), guard)
 
 
 def tensors_of(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -68,3 +71,11 @@ def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
             torch.testing.assert_close(value, second[name], atol=atol, rtol=1e-4, msg=name, equal_nan=True)
         else:
             assert torch.equal(value.nan_to_num(), second[name].nan_to_num()), name
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 240) -> None:
+    """Until the condition holds; the process must still run."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        time.sleep(0.05)

@@ -46,18 +46,23 @@ def test_tensors_of_every_kind_come_back_to_the_bit_and_any_reader_knows_the_fil
     assert not list(tmp_path.rglob("*metadata*")) and not list(tmp_path.glob(".*"))
 
 
-def test_two_ranks_write_and_one_and_three_read(tmp_path):
-    folder, out = tmp_path / "checkpoints", tmp_path / "out"
-    out.mkdir()
-    spawn(cases.save_and_read, (folder, out, 0), 2)
-    assert len(list((folder / f"{0:012d}" / "model").iterdir())) == 2
-    found = checkpoints.load(folder / f"{0:012d}").tensors["model"]
-    assert all(torch.equal(found[name], value) for name, value in cases.whole().items())
-    spawn(cases.save_and_read, (folder, out, 96), 3)
-    assert {file.name for file in out.iterdir()} == {"0", "1", "2"}
-    integrity.verify(folder / f"{96:012d}")
-    again = checkpoints.load(folder / f"{96:012d}").tensors["model"]
-    assert all(torch.equal(again[name], value) for name, value in cases.whole().items())
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What three processes wrote, started once."""
+    out = tmp_path_factory.mktemp("ranks")
+    (out / "full").mkdir()
+    spawn(cases.run_three, (out / "checkpoints", out / "full"), 3)
+    return out
+
+
+def test_two_ranks_write_and_one_and_three_read(ranks):
+    for number, files in ((0, 2), (96, 3)):
+        path = ranks / "checkpoints" / f"{number:012d}"
+        integrity.verify(path)
+        assert len(list((path / "model").iterdir())) == files
+        found = checkpoints.load(path).tensors["model"]
+        assert found.keys() == cases.whole().keys()
+        assert all(torch.equal(found[name], value) for name, value in cases.whole().items())
 
 
 def test_retention_keeps_the_newest_and_the_first_after_each_multiple(tmp_path):
@@ -178,11 +183,10 @@ def test_a_full_disk_is_told_with_the_path_and_the_last_good_one_stays(folder, m
     writer.check()
 
 
-def test_a_disk_that_is_full_on_one_rank_is_told_by_every_rank(tmp_path):
-    spawn(cases.fill_disk_on_rank_1, (tmp_path,), 2)
-    told = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
+def test_a_disk_that_is_full_on_one_rank_is_told_by_every_rank(ranks):
+    told = [(ranks / "full" / f"{rank}.txt").read_text() for rank in range(3)]
     assert all("No space left" in line and "none before it" in line for line in told)
-    assert images(tmp_path) == [] and not list(tmp_path.glob(".*"))
+    assert images(ranks / "full") == [] and not list((ranks / "full").glob(".*"))
 
 
 def test_what_a_kill_left_half_written_is_no_checkpoint_and_is_written_over(folder):

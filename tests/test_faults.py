@@ -6,6 +6,7 @@ Kills of real processes at 20 random moments are slow: `pytest -m slow tests/tes
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import random
@@ -16,17 +17,18 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from killing import TINY, dying_in_write, everything, go, same_end
-from running import QUICKSTART, ROOT
+from killing import dying_in_write, everything, go, same_end, same_records
+from running import ROOT, wait_for
 
 from genmem.data.errors import DataError
+from genmem.host import load_catalog
+from genmem.training.folder import RunFolder
 from genmem.training.integrity import Damaged, newest, numbered
-from genmem.training.rollback import last_good
+from genmem.training.trainer import Trainer
 from genmem.training.writer import NotSaved
-
-FAULTY = ROOT / "tests" / "stress" / "faulty.py"
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +37,21 @@ def recipe(data):
     return everything(data)
 
 
+class Straight(NamedTuple):
+    trainer: Trainer
+    path: Path
+
+    def is_end_of(self, trainer: Trainer, path: Path) -> None:
+        """What went wrong in between has left no trace: equal to the bit, and the logs as well."""
+        same_end(self.trainer, trainer)
+        same_records(self.path, path)
+
+
 @pytest.fixture(scope="module")
-def straight(recipe, tmp_path_factory):
-    return go(recipe, tmp_path_factory.mktemp("straight") / "run")
+def straight(recipe, tmp_path_factory) -> Straight:
+    """A run that nothing happens to."""
+    path = tmp_path_factory.mktemp("straight") / "run"
+    return Straight(go(recipe, path), path)
 
 
 def saved(path: Path) -> list[Path]:
@@ -49,7 +63,11 @@ def images(path: Path) -> list[int]:
 
 
 def test_a_nan_batch_costs_one_step(straight):
-    assert straight.finished and straight.guard.skipped == 1 and straight.guard.rollbacks == 0
+    trainer = straight.trainer
+    assert trainer.finished and trainer.guard.skipped == 1 and trainer.guard.rollbacks == 0
+    (line,) = (straight.path / "skipped.jsonl").read_text().splitlines()
+    sick = trainer.recipe.objective["poison"].objective.config.sample
+    assert json.loads(line)["images"] == 160 and sick in json.loads(line)["samples"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
@@ -59,43 +77,58 @@ def test_where_nothing_can_be_written_the_run_ends_and_the_last_good_state_stays
     """A full disk and a read-only folder, in the midst of the third save: the first has no optimizer."""
     model = 6  # model, optimizer, two averages, queue; state.json, complete: one file more
     path = tmp_path / "run"
+    steps: list[int] = []
     with (
         pytest.raises(NotSaved) as error,
         dying_in_write(monkeypatch, model + model + 1 + 2, OSError(code, os.strerror(code), "a/file")),
     ):
-        go(recipe, path)
+        go(recipe, path, after={6: settle, 7: lambda: steps.append(7)})
+    assert not steps  # the save is due after six steps, and the seventh is the last
     said = str(error.value)
     assert os.strerror(code) in said and "a/file" in said
     assert said.endswith(f"the last good one is {path}/checkpoints/{96:012d}")
     assert images(path) == [0, 96] and not list((path / "checkpoints").glob(".*"))
-    same_end(straight, go(recipe, path))
+    straight.is_end_of(go(recipe, path), path)
+
+
+def settle() -> None:
+    """Wait until the save that was begun is over."""
+    for thread in threading.enumerate():
+        if thread.name == "checkpoint":
+            thread.join()
 
 
 def test_a_folder_that_is_removed_is_made_again_by_the_next_save(recipe, straight, tmp_path):
     path = tmp_path / "run"
+    folder = RunFolder(path)
+    folder.begin(recipe, load_catalog(tuple(Path(file) for file in recipe.plugins)), [])
+    written = folder.recipe.read_text()
 
     def remove() -> None:
-        for thread in threading.enumerate():
-            if thread.name == "checkpoint":
-                thread.join()
+        settle()
         shutil.rmtree(path)
 
-    trainer = go(recipe, path, after={5: remove})
-    assert images(path)[-1] == 384 and (path / "metrics.jsonl").exists()
-    same_end(straight, trainer)
+    trainer = go(recipe, folder, after={5: remove})
+    assert images(path)[-1] == 384 and folder.recipe.read_text() == written
+    assert (path / "environment.json").exists() and (path / "plugins" / "stress.py").exists()
+    logged = [json.loads(line)["images"] for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert logged == [160, 192, 256, 320, 384, 384]  # a step skipped, lines, scores
+    same_end(straight.trainer, trainer)
 
 
 def test_a_flipped_byte_is_found_and_the_checkpoint_before_is_used(recipe, straight, tmp_path):
     path = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         go(recipe, path, after={8: interrupt})
-    file = saved(path)[-1] / "model" / "00000.safetensors"
+    *_, before, last = saved(path)
+    file, said = last / "model" / "00000.safetensors", io.StringIO()
     content = bytearray(file.read_bytes())
     content[-7] ^= 4
     file.write_bytes(content)
-    assert last_good(path / "checkpoints") == saved(path)[-2]
-    shutil.rmtree(saved(path)[-1])  # as the session does: it goes on from the one before
-    same_end(straight, go(recipe, path))
+    trainer = go(recipe, path, said=said)
+    assert f"{file} cannot be read: its sha256 is not" in said.getvalue()
+    assert f"going on from 96 images ({before})" in said.getvalue()
+    straight.is_end_of(trainer, path)
 
 
 def interrupt() -> None:
@@ -137,63 +170,7 @@ def _with(shard: Path, whole: bytes, recipe, path: Path):
     return go(recipe, path)
 
 
-# real processes -----------------------------------------------------------------------------
-
-SLOW = '[objective.bad]\nuse = "misfortune"\nweight = 1.0\nkind = "{kind}"\nmark = "{mark}"\nrank = {rank}\n'
-
-
-def command(data: Path, folder: Path, kind: str, *more: str, rank: int = 1) -> list[str]:
-    recipe = folder / "faulty.toml"
-    table = SLOW.format(kind=kind, mark=folder / "mark", rank=rank)
-    recipe.write_text(f'extends = "{QUICKSTART}"\n{table}')
-    paths = (f'--data.path="{data}/digits"', f'--memory.bank.path="{data}/digits/bank"')
-    few = ("--evaluate.samples=64", "--evaluate.encoder.random-conv=none", "--train.log_every=384")
-    words = ("train", str(recipe), "--plugin", str(FAULTY), "--out", str(folder / "run"))
-    micro = ("--train.micro_batch=16",)
-    return [sys.executable, "-m", "genmem", *words, *paths, *TINY, *few, *micro, *more]
-
-
-def start(words: list[str]) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "300"}
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-@pytest.mark.parametrize(
-    ("kind", "rank", "message"),
-    [
-        ("kill", 1, "process 1 was ended by SIGKILL"),
-        ("hang", 1, "process 1 is dead, or did not come within 8 s"),
-    ],
-)
-def test_a_rank_that_dies_or_hangs_is_named_and_the_same_command_goes_on(data, tmp_path, kind, rank, message):
-    words = command(data, tmp_path, kind, "--nproc", "2", "--train.timeout=8", rank=rank)
-    _, errors = start(words).communicate(timeout=240)
-    assert message in errors and "the same command goes on from it" in errors
-    assert images(tmp_path / "run")[-1] >= 96  # it struck after 224: no more than a save and a write are lost
-    if kind == "kill":
-        again = start(words)
-        said, errors = again.communicate(timeout=240)
-        assert again.returncode == 0, errors
-        assert "going on from" in said
-
-
-def test_sigterm_stops_all_processes_at_once_and_saves(data, tmp_path):
-    """No line of the log is due before the end, and a step takes long: they agree without one."""
-    words = command(data, tmp_path, "slow", "--nproc", "2")
-    process = start(words)
-    wait_for(lambda: saved(tmp_path / "run"), process)
-    process.send_signal(signal.SIGTERM)
-    said, errors = process.communicate(timeout=120)
-    assert "the same command goes on from there" in said, errors
-    assert 0 < images(tmp_path / "run")[-1] < 384
-
-
-def wait_for(condition, process: subprocess.Popen[str], seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None and time.monotonic() < end, process.communicate()
-        time.sleep(0.05)
-
+# a real process -------------------------------------------------------------------------------
 
 IN_A_PROCESS = """
 import os, signal, sys
@@ -224,7 +201,7 @@ def test_a_kill_in_the_midst_of_a_save_leaves_the_one_before(data, recipe, strai
     assert in_a_process(data, path, 10).wait(timeout=240) == -signal.SIGKILL
     assert images(path) == [0] and list((path / "checkpoints").glob(".*.partial"))
     assert newest(path / "checkpoints") == saved(path)[0]
-    same_end(straight, go(recipe, path))
+    straight.is_end_of(go(recipe, path), path)
     assert not list((path / "checkpoints").glob(".*.partial"))
 
 
@@ -239,4 +216,4 @@ def test_real_processes_killed_at_20_random_moments_end_the_same_to_the_bit(data
         time.sleep(rng.uniform(0, 1.5))
         process.kill()
         process.wait()
-        same_end(straight, go(recipe, path))
+        straight.is_end_of(go(recipe, path), path)

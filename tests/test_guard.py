@@ -7,7 +7,7 @@ import random
 
 import pytest
 import torch
-from killing import STEPS, Killed, dying_in_write, everything, go, same_end
+from killing import STEPS, Killed, dying_in_write, everything, go, same_end, same_records
 
 from genmem.recipe.tables import GuardTable
 from genmem.training.guard import Diverged, Guard
@@ -27,15 +27,20 @@ def watch(guard: Guard, *flags: torch.Tensor) -> Guard:
 
 def test_a_guard_counts_and_names_every_sample():
     said, noted = [], []
-    guard = watch(Guard(said.append, GuardTable(skips=2), noted.append), GOOD, BAD, GOOD, BAD)
+    guard = watch(
+        Guard(lambda line, images: said.append((line, images)), GuardTable(skips=2), noted.append),
+        GOOD,
+        BAD,
+        GOOD,
+        BAD,
+    )
     assert (guard.skipped, guard.in_a_row, guard.spent) == (2, 1, False)
     assert noted == [
         {"images": 64, "samples": [*range(1, 13)]},
         {"images": 128, "samples": [*range(3, 15)]},
     ]
-    assert said[0].startswith("step skipped at 64 images") and said[0].endswith(
-        "(samples 1, 2, 3, 4, 5, 6, 7, 8, …)"
-    )
+    line = "step skipped at 64 images: loss or gradient not finite (samples 1, 2, 3, 4, 5, 6, 7, 8, …)"
+    assert said[0] == (line, 64) and said[1][1] == 128
     watch(guard, BAD)
     assert guard.spent
 
@@ -88,7 +93,9 @@ def test_a_run_rolls_back_and_goes_on_with_other_data(poisoned, straight):
     assert sample in event["skipped"][0]["samples"]
     assert all(value.isfinite().all() for value in trainer.assembly.state_dict().values())
     records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    assert any("rolled back from 192 to 96 images" in record.get("warning", "") for record in records)
+    warnings = [(record["images"], record["warning"]) for record in records if "warning" in record]
+    assert [images for images, _ in warnings] == [160, 96] and "step skipped at 160" in warnings[0][1]
+    assert "rolled back from 192 to 96 images" in warnings[1][1]
     images = [record["images"] for record in records if "loss/denoise" in record]
     assert images == [64, 128, 192, 256, 320, 384]
     report = json.loads((path / "divergence.json").read_text())
@@ -103,7 +110,7 @@ def test_killed_at_any_step_or_in_any_write_the_end_is_the_same_to_the_bit(
     poisoned, straight, tmp_path, monkeypatch
 ):
     """20 random kills, roll-back, queue, bank, dispersive, accumulation, two EMAs and a NaN included."""
-    expected, _ = straight
+    expected, records = straight
     rng = random.Random(0)
     kills = [rng.randrange(1, STEPS + 3) for _ in range(14)] + [-rng.randrange(1, 26) for _ in range(6)]
     for number, kill in enumerate(kills):
@@ -115,6 +122,7 @@ def test_killed_at_any_step_or_in_any_write_the_end_is_the_same_to_the_bit(
                 with dying_in_write(monkeypatch, -kill, Killed()):
                     go(poisoned, path)
         same_end(expected, go(poisoned, path))
+        same_records(records, path)
 
 
 def test_after_too_many_roll_backs_a_run_stops_with_a_report(data, tmp_path):

@@ -46,6 +46,9 @@ FREE = (
 PLACES = ("data.path",)
 """Keys that say where a set lies. They may differ too, since what lies there is compared."""
 
+_ROLLBACKS = "rollbacks"
+"""In a line of a log: how often the run had rolled back before. Absent: never."""
+
 
 class RunFolder:
     """Paths and small files of one run. Plain text and JSON; no account, no network."""
@@ -64,6 +67,9 @@ class RunFolder:
         self.skipped = path / "skipped.jsonl"
         self.divergence = path / "divergence.json"
         self.lock = path / ".lock"
+        self.rollbacks = 0
+        """How often the run has rolled back; lines of the logs say so where it has."""
+
         self._make: Callable[[], None] = lambda: path.mkdir(parents=True, exist_ok=True)
 
     def begin(self, recipe: Recipe, catalog: Catalog, argv: Iterable[str]) -> None:
@@ -132,25 +138,50 @@ class RunFolder:
         """One line more. A folder that somebody removed is made again."""
         if not self.path.is_dir() or not self.recipe.exists():
             self._make()
+        life = {_ROLLBACKS: self.rollbacks} if self.rollbacks else {}
         with file.open("a") as stream:
-            stream.write(json.dumps(record) + "\n")
+            stream.write(json.dumps({**record, **life}) + "\n")
 
-    def rewind(self, images_seen: int) -> None:
-        """Drop lines of metrics.jsonl that a resumed run will write again."""
-        if not self.metrics.exists():
-            return
-        kept = [record for record in self.records() if record["images"] <= images_seen]
-        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
+    def rewind(self, images_seen: int, rollbacks: int) -> None:
+        """Drop lines of the logs that a run resumed from this moment will write again."""
+        self.rollbacks = rollbacks
+
+        def is_past(record: Mapping[str, Any]) -> bool:
+            return (record.get(_ROLLBACKS, 0), record["images"]) <= (rollbacks, images_seen)
+
+        _keep(self.metrics, is_past)
+        _keep(self.skipped, is_past)
+
+    def roll_back(self, images_seen: int) -> None:
+        """Drop lines of measurements after so many images; what had to be warned of stays."""
+        life = self.rollbacks
+
+        def stays(record: Mapping[str, Any]) -> bool:
+            undone = record.get(_ROLLBACKS, 0) == life and record["images"] > images_seen
+            return "warning" in record or not undone
+
+        _keep(self.metrics, stays)
+        self.rollbacks += 1
 
     def records(self) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl; a last line cut short by a kill is left out."""
-        records = []
-        for line in self.metrics.read_text().splitlines():
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                break
-        return records
+        return _lines(self.metrics)
+
+
+def _keep(file: Path, stays: Callable[[Mapping[str, Any]], bool]) -> None:
+    if file.exists():
+        kept = [record for record in _lines(file) if stays(record)]
+        write_text(file, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    records = []
+    for line in file.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
 
 
 def _places_of_memories(recipe: Recipe) -> list[str]:

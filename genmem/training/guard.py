@@ -24,14 +24,14 @@ class Guard:
 
     def __init__(
         self,
-        report: Callable[[str], None],
+        report: Callable[[str, int], None],
         table: GuardTable | None = None,
         note: Callable[[Mapping[str, Any]], None] = lambda record: None,
     ) -> None:
         """Nothing was skipped yet.
 
         Args:
-            report: Takes a line for the user.
+            report: Takes a line for the user, and the images seen by then.
             table: The recipe's; its defaults if absent.
             note: Takes images seen and all sample numbers of a skipped step, as JSON.
         """
@@ -74,7 +74,8 @@ class Guard:
         self.streak.append(record)
         self._note(record)
         shown = ", ".join(map(str, numbers[:_SHOWN])) + (", …" if len(numbers) > _SHOWN else "")
-        self._report(f"step skipped at {images_seen:,} images: loss or gradient not finite (samples {shown})")
+        line = f"step skipped at {images_seen:,} images: loss or gradient not finite (samples {shown})"
+        self._report(line, images_seen)
 
     def roll_back(self, images_seen: int, to: int) -> None:
         """Note that the run went back from so many images to so many; the flag held is forgotten."""

@@ -35,7 +35,7 @@ def roll_back(trainer: Trainer, folder: RunFolder, writer: Writer) -> str:
         for later in numbered(folder.checkpoints):
             if later.name > path.name:
                 shutil.rmtree(later)
-        folder.rewind(int(path.name))
+        folder.roll_back(int(path.name))
     known = guard.state()
     trainer.resume(path)
     guard.load_state(known)

@@ -194,7 +194,7 @@ def _resume(trainer: Trainer, folder: RunFolder, console: Console) -> None:
         if lead:
             console.print(f"going on from {trainer.images_seen:,} images ({found})", highlight=False)
     if lead:
-        folder.rewind(trainer.images_seen)
+        folder.rewind(trainer.images_seen, trainer.guard.rollbacks)
 
 
 class _sole_owner:

@@ -54,7 +54,9 @@ def run(
 
 def _trainer(source: str, overrides: Sequence[str], plugins: Sequence[Path]) -> Trainer:
     recipe = load(source, overrides, plugins)
-    return Trainer(recipe, prepare_files(recipe), resolve(recipe.train.device), Guard(lambda line: None))
+    return Trainer(
+        recipe, prepare_files(recipe), resolve(recipe.train.device), Guard(lambda line, images: None)
+    )
 
 
 def _take(trainer: Trainer, steps: int) -> Callable[[], None]:

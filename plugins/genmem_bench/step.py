@@ -64,7 +64,7 @@ def run(
             dataset = write_set(Path(folder), recipe, max(SYNTHETIC, recipe.train.batch))
         else:
             dataset = prepare_files(recipe)
-        trainer = Trainer(recipe, dataset, resolve(recipe.train.device), Guard(lambda line: None))
+        trainer = Trainer(recipe, dataset, resolve(recipe.train.device), Guard(lambda line, images: None))
         if trainer.batching.accumulation > 1:
             raise ValueError("bench step times a whole batch at once; leave train.micro_batch out")
         parts = take_apart(trainer, rounds)

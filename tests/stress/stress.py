@@ -103,14 +103,20 @@ class TwoMemoriesConfig(TappedConfig):
 
 @attrs.frozen(kw_only=True)
 class PoisonConfig(ObjectiveConfig):
-    """Turns the loss into NaN for one sample of the training set."""
+    """Turns the loss into NaN for some samples of the training set, or for ever on one process."""
 
     sample: int = 3
+    others: tuple[int, ...] = ()
+    rank: int | None = None
+    since: int = 0
+    """Images seen from which that process has nothing but NaN."""
+    loss_alone: bool = False
+    """Whether the gradients are finite nevertheless: no sum over processes shows it."""
 
     def build(self, facts: Facts):
         from stress_parts import Poison
 
-        return Poison(self.sample)
+        return Poison(self)
 
 
 @attrs.frozen(kw_only=True)

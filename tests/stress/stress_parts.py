@@ -159,14 +159,17 @@ class TwoMemories(nn.Module):
 
 
 class Poison(nn.Module):
-    def __init__(self, sample):
+    def __init__(self, config):
         super().__init__()
-        self.sample = sample
+        self.config, self.samples = config, torch.tensor((config.sample, *config.others))
 
     def forward(self, step, /):
-        bad = (step.batch.index_B == self.sample).any()
+        bad = torch.isin(step.batch.index_B, self.samples).any()
+        if self.config.rank == collectives.rank() and step.images_seen >= self.config.since:
+            bad = torch.ones_like(bad)
         factor = torch.where(bad, torch.nan, 0.0)
-        return Objective(factor * step.prediction.output.float().square().mean())
+        value = step.prediction.output.float().square().mean()
+        return Objective(0 * value + factor if self.config.loss_alone else factor * value)
 
 
 class PixelMixer(nn.Module):
