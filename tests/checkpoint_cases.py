@@ -81,6 +81,17 @@ def fill_disk_on_rank_1(folder: Path) -> None:
         (folder / f"{collectives.rank()}.txt").write_text(str(error))
 
 
+def save_in_a_folder_each(folder: Path) -> None:
+    """Machines that do not share the run folder: what is told is left in `folder`."""
+    with process_group(torch.device("cpu")):
+        writer = Writer(folder / str(collectives.rank()), keep=1)
+        writer.save(32, Checkpoint({"model": {"a": torch.zeros(4), "b": torch.zeros(4)}}, {}))
+        try:
+            writer.settle()
+        except OSError as error:
+            (folder / f"{collectives.rank()}.txt").write_text(str(error))
+
+
 def refuse(path: Path, parts: object) -> storage.File:
     """A disk without room."""
     raise OSError(28, os.strerror(28), str(path))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+from pathlib import Path
 
 import checkpoint_cases as cases
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from genmem.training import checkpoints, integrity, storage
+from genmem.training import checkpoints, integrity, retention, storage
 from genmem.training.checkpoints import Checkpoint
 from genmem.training.integrity import Damaged
 from genmem.training.launch import spawn
@@ -68,9 +70,9 @@ def test_two_ranks_write_and_one_and_three_read(ranks):
 def test_retention_keeps_the_newest_and_the_first_after_each_multiple(tmp_path):
     for number in range(1, 9):
         checkpoints.save(tmp_path, 32 * number, state_of(number), keep=8)
-    checkpoints.prune(tmp_path, 256, keep=2, keep_every=100)
+    retention.prune(tmp_path, 256, keep=2, keep_every=100)
     assert images(tmp_path) == [128, 224, 256]
-    checkpoints.prune(tmp_path, 256, keep=1)
+    retention.prune(tmp_path, 256, keep=1)
     assert images(tmp_path) == [256]
 
 
@@ -187,6 +189,60 @@ def test_a_disk_that_is_full_on_one_rank_is_told_by_every_rank(ranks):
     told = [(ranks / "full" / f"{rank}.txt").read_text() for rank in range(3)]
     assert all("No space left" in line and "none before it" in line for line in told)
     assert images(ranks / "full") == [] and not list((ranks / "full").glob(".*"))
+
+
+def test_machines_that_do_not_share_the_run_folder_are_told_at_the_first_save(tmp_path):
+    spawn(cases.save_in_a_folder_each, (tmp_path,), 2)
+    for rank in range(2):
+        said = (tmp_path / f"{rank}.txt").read_text()
+        assert "process 1's file" in said and "00001.safetensors is not seen from process 0" in said
+        assert images(tmp_path / str(rank)) == []
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_kill_while_a_checkpoint_is_replaced_leaves_one_that_is_whole(folder, monkeypatch, number):
+    rename, left = Path.rename, iter(range(number))
+
+    def rename_or_die(path, target):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", rename_or_die)
+        checkpoints.save(folder, 96, state_of(3), keep=1)
+    retention.tidy(folder)
+    assert images(folder)[-1] == 96 and integrity.torn(folder / f"{96:012d}") is None
+    assert not list(folder.glob(".*.replaced"))
+
+
+def test_a_file_that_cannot_be_deleted_harms_neither_the_old_nor_the_new_checkpoint(folder, monkeypatch):
+    unlink = os.unlink
+
+    def refuse(path, *more, **words):
+        if str(path).endswith("safetensors"):
+            raise OSError(16, "Device or resource busy")
+        unlink(path, *more, **words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        checkpoints.save(folder, 96, state_of(4), keep=3)
+    path = folder / f"{96:012d}"
+    integrity.verify(path)
+    assert float(checkpoints.weights(path, "online")["w"][0, 0]) == 4
+    retention.tidy(folder)
+    assert images(folder) == [32, 64, 96] and not list(folder.glob(".*"))
+
+
+def test_damaged_checkpoints_that_were_passed_over_do_not_count_among_those_to_keep(folder):
+    for number in (64, 96):
+        flip(folder / f"{number:012d}" / "model" / "00000.safetensors")
+    whole = integrity.newest(folder, fault_by_hash, lambda line: None)
+    moved = retention.set_aside(folder, whole)
+    assert [path.name for path in moved] == [f"{64:012d}.damaged", f"{96:012d}.damaged"]
+    for number in (48, 80):
+        checkpoints.save(folder, number, state_of(5), keep=2)
+    assert images(folder) == [48, 80] and all(path.is_dir() for path in moved)
 
 
 def test_what_a_kill_left_half_written_is_no_checkpoint_and_is_written_over(folder):

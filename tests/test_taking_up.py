@@ -111,6 +111,14 @@ def test_a_torn_checkpoint_is_not_passed_over_either(home: Path) -> None:
     assert "no other checkpoint in" in call("evaluate", home / "run").output
 
 
+def test_training_says_where_it_puts_a_damaged_checkpoint(home: Path, capsys) -> None:
+    flip(checkpoint(home, 64) / "model" / "00000.safetensors")
+    train(home, home / "data", 96)
+    said, aside = " ".join(capsys.readouterr().out.split()), checkpoint(home, 64).with_suffix(".damaged")
+    assert f"{aside}: the damaged checkpoint is kept under this name" in said and aside.is_dir()
+    assert call("evaluate", home / "run", "--checkpoint", "64", "--out", home / "r.json").exit_code == 0
+
+
 def other_index(place: Path) -> None:
     """One label of the training split is another."""
     split = place / "train"

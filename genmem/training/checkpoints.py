@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +21,8 @@ from torch import Tensor
 
 from genmem.data.files import sync_folder
 from genmem.training import storage
-from genmem.training.integrity import COMPLETE, STATE, VERSION, Damaged, load_state, numbered, verify, way_out
+from genmem.training.integrity import COMPLETE, STATE, VERSION, Damaged, load_state, verify, way_out
+from genmem.training.retention import prune, replace
 from genmem.training.storage import Piece, piece_of, read_group, read_sizes, write_group
 
 ONLINE = "online"
@@ -107,25 +109,29 @@ def _clear(partial: Path) -> None:
 
 def _complete(partial: Path, final: Path, state: Mapping[str, Any]) -> None:
     """Everything else, then the mark, then the name."""
+    _require_sight(partial, state["files"])
     written = storage.write_file(partial / STATE, [json.dumps(state, indent=1, sort_keys=True).encode()])
     storage.write_file(partial / COMPLETE, [written.sha256.encode()])
     for folder in (*(path for path in partial.iterdir() if path.is_dir()), partial):
         sync_folder(folder)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    sync_folder(final.parent)
+    replace(partial, final)
 
 
-def prune(folder: Path, images_seen: int, keep: int, keep_every: int | None = None) -> None:
-    """Delete what is older than the newest `keep` up to `images_seen`.
-
-    With `keep_every`, the first checkpoint after each multiple of so many images stays for good.
-    """
-    found = [path for path in numbered(folder) if int(path.name) <= images_seen]
-    befores = [0, *(int(path.name) for path in found)]
-    for path, before in zip(found[:-keep], befores, strict=False):
-        if keep_every is None or int(path.name) // keep_every == before // keep_every:
-            shutil.rmtree(path, ignore_errors=True)
+def _require_sight(partial: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Whether the first process sees what all of them wrote."""
+    for name, file in files.items():
+        path = partial / name
+        try:
+            with path.open("rb") as stream:
+                found = os.fstat(stream.fileno()).st_size
+        except FileNotFoundError:
+            found = None
+        if found != file["bytes"]:
+            raise OSError(
+                f"process {int(path.stem)}'s file {path} "
+                + ("is not seen" if found is None else f"has {found} bytes, not {file['bytes']}, seen")
+                + " from process 0: all machines must share the run folder"
+            )
 
 
 def load(path: Path, place: Place = lambda group, name: None) -> Checkpoint:

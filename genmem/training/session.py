@@ -34,6 +34,7 @@ from genmem.training.journal import Journal, built
 from genmem.training.launch import process_group
 from genmem.training.loop import train
 from genmem.training.progress import TrainingProgress, preparation_progress
+from genmem.training.retention import set_aside, tidy
 from genmem.training.sharding import gathered
 from genmem.training.speed import Speed, measure_ceiling
 from genmem.training.trace import Trace
@@ -188,10 +189,15 @@ def _resume(trainer: Trainer, folder: RunFolder, console: Console) -> None:
         if lead:
             console.print(f"[yellow]{escape(line)}", highlight=False, soft_wrap=True)
 
+    if lead:
+        tidy(folder.checkpoints)
+    collectives.barrier()
     found = newest(folder.checkpoints, shared_fault, tell)
     if found:
         trainer.resume(found)
         if lead:
+            for path in set_aside(folder.checkpoints, found):
+                tell(f"{path}: the damaged checkpoint is kept under this name, besides those of train.keep")
             console.print(f"going on from {trainer.images_seen:,} images ({found})", highlight=False)
     if lead:
         folder.rewind(trainer.images_seen, trainer.guard.rollbacks)

@@ -16,6 +16,7 @@ from genmem import collectives
 from genmem.training import checkpoints
 from genmem.training.checkpoints import Checkpoint
 from genmem.training.integrity import numbered
+from genmem.training.retention import prune
 from genmem.training.storage import Piece, local
 
 
@@ -96,7 +97,7 @@ class Writer:
         try:
             path = checkpoints.write(self.folder, images_seen, pieces, state, self._group)
             if collectives.rank() == 0:
-                checkpoints.prune(self.folder, images_seen, self.keep, self.keep_every)
+                prune(self.folder, images_seen, self.keep, self.keep_every)
             self._complete.append((images_seen, path))
         except BaseException as error:  # it is raised again, on the training thread
             self._failure = error
