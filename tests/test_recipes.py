@@ -8,12 +8,13 @@ from running import ROOT, trainer_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from genmem.building import Builder, expected_shapes, shapes_of
+from genmem.cli.recipe_lines import lines_of
 from genmem.contracts import Conditioning, Count
 from genmem.data.preparation import prepare
 from genmem.host import load_catalog
 from genmem.profiling.reserved import reserve
 from genmem.recipe import load
-from genmem.recipe.overview import overview
+from genmem.recipe.overview import expectation, overview
 from genmem.recipe.published_table import COUNTS
 from genmem.sampling.generator import generator_of
 from genmem.training.batching import plan
@@ -55,6 +56,10 @@ def test_it_is_built_and_takes_a_step(path, data):
     assert all(bool(value.isfinite()) for value in values.values())
     trainer.guard.settle()
     assert trainer.guard.skipped == 0
+    facts = Builder(recipe, shapes_of(trainer.dataset)).facts(trainer.memories)
+    count = built(recipe.backbone, facts)
+    told = ENTRIES[name_of(path).removesuffix(".toml")].count
+    assert (told.parameters, told.macs) == (count.parameters, count.macs)
     weights = recipe.evaluate.weights
     backbone = trainer.averages.modules[weights]
     shapes = shapes_of(trainer.dataset)
@@ -123,3 +128,22 @@ def test_borrowed_scores_follow_from_what_stands_beside_them():
         guided = recipe.guidance is not None or recipe.interpolant.use == "meanflow"
         assert guided or one.guidance == "none", path
         assert recipe.guidance is None or one.guidance != "none", path
+
+
+def test_the_list_has_a_size_for_every_recipe_and_fits_a_terminal():
+    piped = list(lines_of(ENTRIES))
+    assert len(piped) == 1 + len(ENTRIES)
+    for line, (name, entry) in zip(piped[1:], ENTRIES.items(), strict=True):
+        assert line.split()[0] == name and "-" not in line.split()[1:4] and entry.description in line
+    narrow = list(lines_of(ENTRIES, 80))
+    assert max(map(len, narrow)) <= 80
+    assert " ".join(" ".join(narrow).split()) == " ".join(" ".join(piped).split())
+    assert list(lines_of(ENTRIES, 1000)) == piped
+
+
+def test_a_source_that_does_not_say_what_it_has_gives_no_size():
+    tables = {"tokenizer": {"use": "pixels"}, "source": {"use": "digits", "classes": [1, 2]}}
+    found = expectation(CATALOG, tables)
+    assert found["sample_shape"] == [1, 8, 8] and found["num_classes"] == 2
+    assert expectation(CATALOG, {**tables, "source": {"use": "image-archive", "path": "x.tar"}}) is None
+    assert expectation(CATALOG, {**tables, "tokenizer": {"use": "preview"}}) is None

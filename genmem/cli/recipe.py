@@ -36,8 +36,9 @@ def show(recipe: str, overrides: tuple[str, ...], plugins: tuple[Path, ...]) -> 
 def list_(begin: str, as_json: bool) -> None:
     """List the recipes that come with genmem: parameters, MACs of one forward, published score.
 
-    Sizes are worked out from settings. A recipe that does not say what its data hold ([data.expect])
-    has none here; `genmem profile` measures it. Scores are others', borrowed: the recipe says whose.
+    Sizes are worked out from settings, no data are needed; "-" where neither the recipe ([data.expect]) nor
+    its source says what the data hold: `genmem profile` measures those. Scores are others', borrowed: the
+    recipe says whose; "-" where nobody printed one. Piped, a recipe is one line.
 
     \b
     Examples:
@@ -45,6 +46,8 @@ def list_(begin: str, as_json: bool) -> None:
       genmem recipe list imagenet256/gmem
     """
     import json
+    import shutil
+    import sys
 
     from genmem.host import load_catalog
     from genmem.recipe.overview import overview
@@ -55,7 +58,8 @@ def list_(begin: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({name: entry.to_json() for name, entry in entries.items()}, indent=1))
         return
-    for line in lines_of(entries):
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in lines_of(entries, width):
         click.echo(line)
 
 

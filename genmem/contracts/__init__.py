@@ -13,12 +13,6 @@ from genmem.contracts.data import (
     ManyOutputs,
     OnDevice,
     Reads,
-    Source,
-    SourceConfig,
-    Split,
-    Stored,
-    StoredSource,
-    UnreadablePicture,
 )
 from genmem.contracts.facts import Facts
 from genmem.contracts.format import Fit, Format, FormatConfig, Reading
@@ -43,6 +37,15 @@ from genmem.contracts.objective import (
     TappedConfig,
 )
 from genmem.contracts.sampler import Evaluate, Guidance, GuidanceConfig, Output, Sampler, SamplerConfig
+from genmem.contracts.source import (
+    Source,
+    SourceConfig,
+    SourceExtent,
+    Split,
+    Stored,
+    StoredSource,
+    UnreadablePicture,
+)
 from genmem.contracts.tokenizer import LatentSpec, Record, Tokenizer, TokenizerConfig
 
 __all__ = [
@@ -94,6 +97,7 @@ __all__ = [
     "SamplerConfig",
     "Source",
     "SourceConfig",
+    "SourceExtent",
     "Split",
     "Step",
     "Stored",

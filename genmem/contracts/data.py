@@ -1,4 +1,4 @@
-"""The seats at the edge: Source and Encoder, and the batch they lead to; a Tokenizer has a file of its own.
+"""The Encoder seat, and the batch that sets lead to; Source and Tokenizer have files of their own.
 
 Pictures are uint8 (B, H, W, C) NumPy arrays, C = 1 or 3.
 """
@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, 
 
 import attrs
 
-from genmem.contracts.tokenizer import LatentSpec
+from genmem.contracts.source import Split
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor
-
-Split = Literal["train", "test"]
 
 
 class Batch(NamedTuple):
@@ -45,70 +43,6 @@ class Batch(NamedTuple):
 
     fetched: Mapping[str, Tensor]
     """What each conditioning memory fetched for these samples, by its name."""
-
-
-class Collection(Protocol):
-    """What every source tells of itself."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names in label order; empty where there are no labels."""
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What goes into the manifest: name, licence, hash (JSON)."""
-
-    def count(self, split: Split) -> int:
-        """Pictures or samples in this split."""
-
-
-@runtime_checkable
-class Source(Collection, Protocol):
-    """Where pictures come from."""
-
-    def picture(self, split: Split, number: int) -> tuple[np.ndarray, int]:
-        """uint8 (H, W, C) and label (-1: none). Threads may call it at once.
-
-        Raises:
-            UnreadablePicture: This picture is damaged, or of a kind that is not read.
-        """
-
-
-class UnreadablePicture(ValueError):
-    """One picture of a source cannot be read; the message names it and says why."""
-
-
-class Stored(NamedTuple):
-    """Samples that somebody encoded before."""
-
-    views: tuple[Mapping[str, np.ndarray], ...]
-    """One mapping a view, plain first: {"x": (B, C, H, W), "feature": (B, …)}; moments have 2C."""
-
-    label_B: np.ndarray
-    """int64; -1: none."""
-
-
-@runtime_checkable
-class StoredSource(Collection, Protocol):
-    """Where samples come from that are latents already. They are stored as they are.
-
-    One that has the pictures too is a `Source` as well; then encoders can be run on them.
-    """
-
-    @property
-    def spec(self) -> LatentSpec:
-        """How x follows from what is given. Empty `scale` and `shift`: not known, the decoder says."""
-
-    @property
-    def picture_shape(self) -> tuple[int, int, int]:
-        """H, W, C of the pictures that were encoded."""
-
-    def stored(self, split: Split, start: int, stop: int, features: Sequence[str] = ()) -> Stored:
-        """Samples start … stop - 1 and these of their features, in every view there is.
-
-        Raises:
-            ValueError: A feature that it does not have; latents that are damaged.
-        """
 
 
 Reads = Literal["pictures", "text"]
@@ -199,20 +133,6 @@ class DatasetFolder(Protocol):
 
 
 @attrs.frozen(kw_only=True)
-class SourceConfig(ABC):
-    """Settings of a source."""
-
-    @classmethod
-    def takes(cls, path: Path) -> bool:
-        """Whether the file or folder at `path` looks like this kind; no two kinds should say so."""
-        return False
-
-    @abstractmethod
-    def build(self) -> Source | StoredSource:
-        """The source."""
-
-
-@attrs.frozen(kw_only=True)
 class EncoderConfig(ABC):
     """Settings of an encoder."""
 
@@ -223,6 +143,11 @@ class EncoderConfig(ABC):
     learns: ClassVar[bool] = True
     """Whether `fit` learns from pictures. If not it is never called, its state is the weights that
     the encoder came with, and a set records their hash alone."""
+
+    @property
+    def pooled_width(self) -> int | None:
+        """D of the pooled feature, where the settings say it; for counting what is not prepared."""
+        return None
 
     @property
     def given(self) -> Mapping[str, str]:

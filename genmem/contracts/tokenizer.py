@@ -59,6 +59,10 @@ class TokenizerConfig(ABC):
     shows_any: ClassVar[bool] = False
     """It decodes samples of whatever tokenizer, if only roughly: specs are not compared."""
 
+    def sample_shape(self, picture_shape: tuple[int, int, int]) -> tuple[int, int, int] | None:
+        """C, H, W of a sample of a picture (H, W, C), unbuilt; None where only the built tokenizer knows."""
+        return None
+
     def record(self, shape: tuple[int, int, int]) -> Record | None:
         """How a sample of (C, H, W) is stored, unbuilt and without weights; None where only the built
         tokenizer knows."""

@@ -16,7 +16,16 @@ from typing import Any
 import attrs
 import tomli
 
-from genmem.contracts import BackboneConfig, Count, Facts, InterpolantConfig, MemoryConfig
+from genmem.contracts import (
+    BackboneConfig,
+    Count,
+    EncoderConfig,
+    Facts,
+    InterpolantConfig,
+    MemoryConfig,
+    SourceConfig,
+    TokenizerConfig,
+)
 from genmem.host import Catalog
 from genmem.recipe.data_table import ExpectTable
 from genmem.recipe.reading import OWN, merge
@@ -26,6 +35,7 @@ from genmem.recipe.structure import Reader
 from genmem.recipe.tables import ConditionTable
 
 SIZING = ("backbone", "interpolant", "condition", "memory")
+HOLDING = ("source", "tokenizer", "encoder")
 
 
 @attrs.frozen(kw_only=True)
@@ -34,7 +44,7 @@ class Entry:
 
     description: str
     count: Count | None
-    """Parameters and MACs; None where the recipe does not say what its data hold."""
+    """Parameters and MACs; None where neither the recipe nor its source says what the data hold."""
 
     published: Mapping[str, Any]
     """Its `[published]` tables, as they stand in the file."""
@@ -67,6 +77,15 @@ class _Sized:
     memory: Mapping[str, Seat[MemoryConfig]] = seats("memory")
 
 
+@attrs.frozen(kw_only=True)
+class _Held:
+    """The tables that say what a set will hold."""
+
+    source: Seat[SourceConfig] = seat("source")
+    tokenizer: Seat[TokenizerConfig] = seat("tokenizer")
+    encoder: Mapping[str, Seat[EncoderConfig]] = seats("encoder")
+
+
 def overview(catalog: Catalog) -> dict[str, Entry]:
     """{name: what is worth knowing of it} of every shipped recipe."""
     files: dict[Path, dict[str, Any]] = {}
@@ -75,14 +94,35 @@ def overview(catalog: Catalog) -> dict[str, Entry]:
     for name, file in list_shipped().items():
         raw = _joined(file, files)
         sizing = {key: raw[key] for key in SIZING if key in raw}
+        data = {key: raw["data"][key] for key in HOLDING if key in raw["data"]}
         expect, views = raw["data"].get("expect"), raw["data"].get("views", 1)
-        key = json.dumps([sizing, expect, views], sort_keys=True, default=str)
+        key = json.dumps([sizing, expect or data, views], sort_keys=True, default=str)
         if key not in counts:
+            expect = expect or expectation(catalog, data)
             counts[key] = None if expect is None else count(catalog, {**sizing, "expect": expect}, views)
         found[name] = Entry(
             description=str(raw.get("description", "")), count=counts[key], published=raw.get("published", {})
         )
     return found
+
+
+def expectation(catalog: Catalog, raw: Mapping[str, Any]) -> dict[str, Any] | None:
+    """[data.expect] as source, tokenizer and encoders say it, unbuilt; None where one of them cannot."""
+    reader = Reader(catalog)
+    held = reader.read(_Held, raw)
+    if reader.faults or not isinstance(held, _Held):
+        return None
+    extent = held.source.config.extent()
+    sample_shape = None if extent is None else held.tokenizer.config.sample_shape(extent.picture_shape)
+    if extent is None or sample_shape is None:
+        return None
+    widths = {name: one.config.pooled_width for name, one in held.encoder.items()}
+    return {
+        "sample_shape": list(sample_shape),
+        "num_classes": extent.num_classes,
+        "num_samples": extent.num_samples,
+        "features": {name: width for name, width in widths.items() if width is not None},
+    }
 
 
 def count(catalog: Catalog, raw: Mapping[str, Any], views: int) -> Count | None:

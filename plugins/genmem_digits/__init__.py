@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from genmem import hookimpl
-from genmem.contracts import Source, SourceConfig
+from genmem.contracts import Source, SourceConfig, SourceExtent
 
 
 def _some_digits(instance: object, attribute: attrs.Attribute[Any], value: tuple[int, ...] | None) -> None:
@@ -21,6 +21,11 @@ class DigitsConfig(SourceConfig):
 
     classes: tuple[int, ...] | None = attrs.field(default=None, validator=_some_digits)
     """The digits taken, each in the split it has among all of them; all ten if absent."""
+
+    def extent(self) -> SourceExtent:
+        """Pictures of 8 × 8; how many there are of some of the digits is left open."""
+        chosen = self.classes or range(10)
+        return SourceExtent((8, 8, 1), len(chosen), 1437 if len(chosen) == 10 else 0)
 
     def build(self) -> Source:
         """The pictures, read from the package."""

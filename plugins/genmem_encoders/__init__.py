@@ -21,6 +21,11 @@ def _at_least_one(instance: object, attribute: attrs.Attribute[int], value: int)
 class PixelTokenizerConfig(TokenizerConfig):
     """Samples are the pixels themselves, between -1 and 1."""
 
+    def sample_shape(self, picture_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """That of the picture, channels first."""
+        height, width, channels = picture_shape
+        return channels, height, width
+
     def record(self, shape: tuple[int, int, int]) -> Record:
         """One byte a pixel and channel."""
         return Record(shape, "uint8")
@@ -73,6 +78,11 @@ class ComponentConfig(EncoderConfig):
     weights: str | None = attrs.field(default=None, eq=_content)
     """Components found on other pictures, so that features of two sets mean the same: another set's
     encoders/NAME.safetensors. Found on the training pictures if absent."""
+
+    @property
+    def pooled_width(self) -> int:
+        """As many numbers as components."""
+        return self.width
 
 
 @attrs.frozen(kw_only=True)
