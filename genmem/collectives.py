@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_PREPARATION_S = 30 * 24 * 3600.0
+"""No limit: encoding a set, or its bank, may take days."""
 
 _ALONE = ContextVar("alone", default=False)
 
@@ -92,10 +96,14 @@ def any_rank(flag: Tensor) -> Tensor:
     return number.bool()
 
 
-def host_group() -> dist.ProcessGroup | None:
+def host_group(patience: float) -> dist.ProcessGroup | None:
     """A new group of all ranks that talks over the hosts' network: another thread's collectives do not
-    mix with those of the step. None in a single process. Collective."""
-    return dist.new_group(backend="gloo") if world_size() > 1 else None
+    mix with those of the step. A collective in it fails after so many seconds. None in a single process.
+    Collective."""
+    if world_size() == 1:
+        return None
+    group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=timedelta(seconds=patience))
+    return group
 
 
 def first_word(word: str | None) -> str | None:
@@ -111,6 +119,14 @@ def barrier() -> None:
     """Wait for every rank."""
     if world_size() > 1:
         dist.barrier()
+
+
+def patient_barrier() -> None:
+    """Wait for every rank, for as long as what one of them prepares may take; a dead one is noticed."""
+    group = host_group(_PREPARATION_S)
+    if group is not None:
+        dist.barrier(group)
+        dist.destroy_process_group(group)
 
 
 def _reachable(value: Tensor) -> Tensor:

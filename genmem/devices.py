@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -19,7 +20,8 @@ def resolve(name: str) -> torch.device:
     products and convolutions. Who wants speed asks for bf16.
 
     Raises:
-        ValueError: A device this machine or this build of torch does not have.
+        ValueError: A device this machine or this build of torch does not have; one by number where there
+            are several processes, each of which takes its own.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -28,7 +30,15 @@ def resolve(name: str) -> torch.device:
         found = ", ".join(sorted(kind for kind, usable in there.items() if usable))
         raise ValueError(f'train.device = "{name}", but this machine offers {found}; or say "auto"')
     _compute_in_ieee()
-    return torch.device(name)
+    device = torch.device(name)
+    if device.index is not None and device.type == "cuda":
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError(
+                f'train.device = "{name}": of several processes each takes the GPU of its number; say '
+                '"cuda", and CUDA_VISIBLE_DEVICES says which there are'
+            )
+        torch.cuda.set_device(device)
+    return device
 
 
 def _compute_in_ieee() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +141,18 @@ def fail_on_rank_1() -> None:
         if collectives.rank() == 1:
             raise ValueError("this rank is at fault")
         collectives.barrier()
+
+
+def wait_for_others(out: Path) -> None:
+    """Rank 0 prepares for longer than the group waits; then it waits in vain in a group of the hosts'."""
+    with process_group(torch.device("cpu"), timeout=1.5):
+        if collectives.rank() == 0:
+            time.sleep(2.5)
+        collectives.patient_barrier()
+        group, end = collectives.host_group(0.5), out / "end"
+        if collectives.rank() == 0:
+            with pytest.raises(RuntimeError, match="[Tt]imed out"):
+                torch.distributed.barrier(group)
+            end.touch()
+        while not end.exists():
+            time.sleep(0.01)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 import torch
 from running import ROOT
 
@@ -38,3 +39,14 @@ def test_nothing_else_touches_the_switches():
     files = [file for part in ("genmem", "plugins", "tests") for file in (ROOT / part).rglob("*.py")]
     found = {str(file.relative_to(ROOT)) for file in files if re.search(SWITCHES, file.read_text())}
     assert found == {"genmem/devices.py", "tests/test_devices.py"}
+
+
+def test_a_gpu_by_number_is_the_one_in_use_and_of_several_processes_refused(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert resolve("cuda:1") == torch.device("cuda", 1) and chosen == [torch.device("cuda", 1)]
+    assert resolve("cuda") == torch.device("cuda") and len(chosen) == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match='say "cuda", and CUDA_VISIBLE_DEVICES'):
+        resolve("cuda:1")

@@ -49,3 +49,8 @@ def test_a_rank_that_fails_ends_the_run_and_says_why():
 def test_no_processes_are_refused():
     with pytest.raises(ValueError, match="--nproc must be 1 or more"):
         spawn(cases.fail_on_rank_1, (), 0)
+
+
+def test_preparing_may_take_long_and_a_group_of_the_hosts_waits_as_long_as_it_is_told(tmp_path):
+    spawn(cases.wait_for_others, (tmp_path,), 2)
+    assert (tmp_path / "end").exists()

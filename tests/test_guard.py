@@ -45,6 +45,20 @@ def test_a_guard_counts_and_names_every_sample():
     assert guard.spent
 
 
+def test_a_guard_that_waits_for_a_device_in_vain_says_so():
+    """On a GPU a process that hangs leaves the others' devices waiting, and never an error of the host's."""
+
+    class Never:
+        def query(self) -> bool:
+            return False
+
+    guard = Guard(lambda line, images: None, patience=0.01)
+    guard.watch(32, GOOD, torch.arange(4))
+    guard._pending[1]._event = Never()
+    with pytest.raises(torch.distributed.DistError, match=r"Timed out: the device .* in 0\.01 s"):
+        guard.settle()
+
+
 def test_a_guard_looks_one_step_late():
     guard = Guard(print)
     guard.watch(32, BAD, torch.arange(2))

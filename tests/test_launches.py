@@ -114,6 +114,10 @@ def test_a_rank_that_hangs_is_named(data, tmp_path):
     _, errors, code = run(command(data, tmp_path, "nproc", ["hang"], images=384))
     assert code == 2 and "process 1 is dead, or did not come within 8 s" in errors.splitlines()[-1]
     assert images(tmp_path / "run")[-1] >= 96
+    record = tmp_path / "run" / "hang"
+    assert f"the last collectives of each process are in {record}" in errors.splitlines()[-1]
+    last = json.loads((record / "process-0.json").read_text())["entries"][-1]
+    assert last["profiling_name"].startswith("gloo:")
 
 
 def images(path: Path) -> list[int]:

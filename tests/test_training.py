@@ -91,6 +91,19 @@ def test_an_ordinary_step_never_makes_the_host_wait(data):
         trainer.step()
 
 
+def test_what_an_objective_computes_in_fp32_it_differentiates_in_fp32(data):
+    """Under autocast the products of its backward would be rounded to bf16, every one."""
+    trainer = trainer_of(small_recipe(data, "--train.precision=bf16"))
+    found = []
+    weights = [p for p in trainer.assembly.objective["repel"].parameters() if p.ndim == 2]
+    for weight in weights:
+        weight.register_hook(lambda gradient: found.append(gradient.clone()))
+    trainer.step()
+    assert len(found) == len(weights) > 0
+    for gradient in found:
+        assert not torch.equal(gradient, gradient.bfloat16().float())
+
+
 def _a_sample_of_the_second_step(data) -> int:
     return int(trainer_of(small_recipe(data)).stream.batches(1)[0].index_B[0])
 

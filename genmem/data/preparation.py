@@ -55,7 +55,11 @@ def prepare(
                 f"{data.path}: not prepared, and the recipe has no [data.source] to prepare it from; "
                 "name one, or set data.path to a prepared folder"
             )
-        team = Team(collectives.rank(), collectives.world_size(), collectives.barrier) if together else Team()
+        team = (
+            Team(collectives.rank(), collectives.world_size(), collectives.patient_barrier)
+            if together
+            else Team()
+        )
         _build(SetBuilder(data, data.source, team, device, report, tell))
     dataset = open_dataset(data)
     refuse_mismatch(data, dataset)

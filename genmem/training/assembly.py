@@ -80,7 +80,8 @@ class Assembly(nn.Module):
             values |= {f"objective/{name}/{key}": value.detach() for key, value in result.metrics.items()}
         if inspect:
             taps = {name: self.taps[name] for name in active}
-            values |= hidden_rms(step.prediction) | gradient_ratios(step.prediction, denoise, terms, taps)
+            with torch.autocast(batch.x.device.type, enabled=False):
+                values |= hidden_rms(step.prediction) | gradient_ratios(step.prediction, denoise, terms, taps)
         total = sum(terms.values(), start=denoise)
         values["loss/total"] = total.detach()
         return Losses(total + self._anchor(), values)

@@ -60,6 +60,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.samples = path / "samples"
         self.traces = path / "traces"
+        self.hang = path / "hang"
         self.checkpoints = path / "checkpoints"
         self.scores = path / "scores.json"
         self.evaluations = path / "evaluations"

@@ -11,6 +11,7 @@ from torch import Tensor
 from genmem import collectives
 from genmem.draws import key_of
 from genmem.recipe.tables import GuardTable
+from genmem.training.flag import Flag
 
 _SHOWN = 8
 
@@ -27,6 +28,7 @@ class Guard:
         report: Callable[[str, int], None],
         table: GuardTable | None = None,
         note: Callable[[Mapping[str, Any]], None] = lambda record: None,
+        patience: float | None = None,
     ) -> None:
         """Nothing was skipped yet.
 
@@ -34,6 +36,7 @@ class Guard:
             report: Takes a line for the user, and the images seen by then.
             table: The recipe's; its defaults if absent.
             note: Takes images seen and all sample numbers of a skipped step, as JSON.
+            patience: Seconds to wait for the other processes; for ever if absent.
         """
         self.table = table or GuardTable()
         self.skipped = 0
@@ -45,8 +48,8 @@ class Guard:
         self.streak: list[dict[str, Any]] = []
         """The steps skipped in a row until now: images seen, and the samples."""
 
-        self._report, self._note = report, note
-        self._pending: tuple[int, Tensor, Tensor] | None = None
+        self._report, self._note, self._patience = report, note, patience
+        self._pending: tuple[int, Flag, Tensor] | None = None
 
     @property
     def spent(self) -> bool:
@@ -55,16 +58,21 @@ class Guard:
 
     def watch(self, images_seen: int, kept: Tensor, index_B: Tensor) -> None:
         """Read the previous step's flag; hold this one's until the next call."""
+        held = Flag(kept)
         self.settle()
-        self._pending = (images_seen, kept, index_B)
+        self._pending = (images_seen, held, index_B)
 
     def settle(self) -> None:
-        """Read the flag that is held. Collective where the step was skipped."""
+        """Read the flag that is held. Collective where the step was skipped.
+
+        Raises:
+            DistError: Another process did not come to the end of that step.
+        """
         if self._pending is None:
             return
-        images_seen, kept, index_B = self._pending
+        images_seen, held, index_B = self._pending
         self._pending = None
-        if bool(kept):
+        if held.read(self._patience):
             self.in_a_row, self.streak = 0, []
             return
         self.skipped += 1

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 import torch
-from torch import Tensor
 
 from genmem import collectives
+from genmem.training.flag import Flag
 
 _SAME_WISH_S = 1.0
 """Signals that come so soon after the first say the same."""
@@ -27,7 +27,7 @@ class Interruption:
     def __init__(self, minutes: float | None = None) -> None:
         """Not yet asked; it will be after so many minutes from now."""
         self._signalled_at: float | None = None
-        self._told: Tensor | None = None
+        self._told: Flag | None = None
         self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
 
     @property
@@ -48,8 +48,8 @@ class Interruption:
         if collectives.world_size() == 1:
             return self.asked
         before = self._told
-        self._told = collectives.any_rank(torch.full((), self.asked, device=device))
-        return before is not None and bool(before)
+        self._told = Flag(collectives.any_rank(torch.full((), self.asked, device=device)))
+        return before is not None and before.read()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

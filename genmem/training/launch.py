@@ -24,10 +24,13 @@ from torch.multiprocessing import get_context
 from torch.multiprocessing.spawn import start_processes
 
 from genmem.host import is_strict
-from genmem.training.peers import WAY_OUT, naming_lost_peers
+from genmem.training.peers import WAY_OUT, naming_lost_peers, remember_collectives
 
 PATIENCE_S = 1800.0
 """Seconds a process waits for the others, unless a recipe says."""
+
+NCCL_GRACE = timedelta(seconds=60)
+"""So much longer NCCL itself waits."""
 
 _PLAIN = (ValueError, OSError, ArithmeticError)
 """Errors whose message says all that a user needs."""
@@ -37,12 +40,15 @@ _LAST_WORDS_S = 10.0
 
 
 @contextmanager
-def process_group(device: torch.device, timeout: float = PATIENCE_S) -> Iterator[None]:
+def process_group(
+    device: torch.device, timeout: float = PATIENCE_S, record: Path | None = None
+) -> Iterator[None]:
     """Join the process group that the environment announces (torchrun's variables), if it does.
 
     Args:
         device: Where tensors lie that are communicated.
         timeout: Seconds to wait for the other processes.
+        record: A folder for what each process did last, should one of them not come.
 
     Raises:
         LostPeer: Another process did not come; the message has its number.
@@ -52,9 +58,7 @@ def process_group(device: torch.device, timeout: float = PATIENCE_S) -> Iterator
         return
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        # Where every rank stood when NCCL gave up is written beside the traceback.
-        os.environ.setdefault("TORCH_NCCL_TRACE_BUFFER_SIZE", "2000")
-        os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "1")
+    remember_collectives()
     patience = timedelta(seconds=timeout)
     store, rank, world = next(rendezvous("env://", timeout=patience))
     dist.init_process_group(
@@ -62,9 +66,10 @@ def process_group(device: torch.device, timeout: float = PATIENCE_S) -> Iterator
         store=PrefixStore("group", store),
         rank=rank,
         world_size=world,
-        timeout=patience,
+        # NCCL ends the process, without a word of ours: the host looks first.
+        timeout=patience + NCCL_GRACE if device.type == "cuda" else patience,
     )
-    with _recorded(), naming_lost_peers(PrefixStore("peers", store), timeout):
+    with _recorded(), naming_lost_peers(PrefixStore("peers", store), timeout, record):
         yield
         # Not after an error: leaving the group would make the peers fail before the cause is told.
         # Leaving while a peer still works has aborted processes at exit, so all leave together.

@@ -136,6 +136,8 @@ def _log(
     window: _Window,
     watch: _Watch,
 ) -> None:
+    # Before the host waits for the device: the guard notices where another process does not come.
+    trainer.guard.settle()
     line = window.close(trainer.batching.batch)
     for name, store in trainer.memories.items():
         line.means.update({f"memory/{name}/{key}": float(value) for key, value in store.metrics().items()})

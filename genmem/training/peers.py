@@ -1,16 +1,25 @@
-"""A process that waits for another one says which: a hang or a death has a name."""
+"""A process that waits for another one says which: a hang or a death has a name.
+
+What every process did last is taken from torch's flight recorder, a ring of collectives in memory.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import torch.distributed as dist
+from torch._C import _distributed_c10d
 from torch._C._distributed_c10d import Store
+
+from genmem.data.files import write_text
 
 _GRACE_S = 5.0
 """Others that wait as well may reach the end of their patience so much later."""
@@ -25,8 +34,18 @@ class LostPeer(ConnectionError):
     """Other processes of the run did not come to where this one waited. The message names them."""
 
 
+_REMEMBERED = "2000"
+"""Collectives."""
+
+
+def remember_collectives() -> None:
+    """Turn the flight recorder on, unless the environment says otherwise; before the group is there."""
+    for name in ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"):
+        os.environ.setdefault(name, _REMEMBERED)
+
+
 @contextmanager
-def naming_lost_peers(store: Store, timeout: float) -> Iterator[None]:
+def naming_lost_peers(store: Store, timeout: float, record: Path | None = None) -> Iterator[None]:
     """Turn the failure of a collective into `LostPeer`.
 
     Every process whose collective fails leaves a mark in `store`, which it must share with all; the
@@ -35,6 +54,7 @@ def naming_lost_peers(store: Store, timeout: float) -> Iterator[None]:
     Args:
         store: Of the whole run.
         timeout: Seconds a collective waits, for the message.
+        record: A folder for this process's last collectives; its file is named in the message.
 
     Raises:
         LostPeer: A collective failed in this block.
@@ -46,7 +66,22 @@ def naming_lost_peers(store: Store, timeout: float) -> Iterator[None]:
             raise
         with _time_to_speak():
             lost = _unmarked(store, min(_GRACE_S, timeout))
-        raise LostPeer(f"{_explain(lost, timeout)}{WAY_OUT} ({str(error).splitlines()[0]})") from error
+            told = f"{_explain(lost, timeout)}{WAY_OUT}{_written(record)}"
+        raise LostPeer(f"{told} ({str(error).splitlines()[0]})") from error
+
+
+def _written(folder: Path | None) -> str:
+    """Write what this process did last, and say where; nothing where torch or the disk cannot."""
+    recorder = getattr(_distributed_c10d, "_dump_fr_trace_json", None)
+    if folder is None or recorder is None:
+        return ""
+    try:
+        record = json.loads(recorder())
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / f"process-{dist.get_rank()}.json", json.dumps(record, indent=1))
+    except OSError:
+        return ""
+    return f"; the last collectives of each process are in {folder}"
 
 
 @contextmanager

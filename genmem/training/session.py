@@ -59,8 +59,8 @@ def run(
     recipe = load_recipe(source, overrides, plugins)
     catalog = load_catalog(tuple(Path(file) for file in recipe.plugins))
     device = resolve(recipe.train.device)
-    with process_group(device, recipe.train.timeout):
-        folder = RunFolder(out or Path("runs") / recipe.name)
+    folder = RunFolder(out or Path("runs") / recipe.name)
+    with process_group(device, recipe.train.timeout, folder.hang):
         console = Console()
         journal = Journal(folder, console, built(recipe))
         with _sole_owner(folder):
@@ -80,7 +80,9 @@ def _train(
     begin: Callable[[], None],
 ) -> None:
     folder, console, lead = journal.folder, journal.console, collectives.rank() == 0
-    guard = Guard(journal.warn, recipe.guard, folder.note_skipped if lead else stay_silent)
+    guard = Guard(
+        journal.warn, recipe.guard, folder.note_skipped if lead else stay_silent, recipe.train.timeout
+    )
     trainer = Trainer(recipe, dataset, device, guard)
     if trainer.stream.damages is not None:
         trainer.stream.damages.write_to(folder.damaged)
@@ -117,7 +119,7 @@ def _go_on(trainer: Trainer, journal: Journal, minutes: float | None) -> None:
     table = trainer.recipe.train
     bar = TrainingProgress(console, table.images, trainer.images_seen, shown=lead)
     trace = Trace(table.trace, folder.traces, trainer.device, journal.say)
-    writer = Writer(folder.checkpoints, table.keep, table.keep_every, journal.checkpoint)
+    writer = Writer(folder.checkpoints, table.keep, table.keep_every, journal.checkpoint, table.timeout)
     speed = speed_of(trainer)
     with writer, watched(minutes) as interruption, bar, trace, compiling():
         finished = train(trainer, journal, writer, score, bar, speed, trace, interruption)
@@ -178,7 +180,7 @@ def _ready_data(recipe: Recipe, device: torch.device, console: Console) -> Datas
         dataset = prepare(recipe.data, report, device=device, tell=tell, together=True)
         if lead:
             dataset = prepare_files(recipe, report)
-    collectives.barrier()
+    collectives.patient_barrier()
     return dataset
 
 

@@ -116,9 +116,11 @@ class Trainer:
         draws = Draws(self.seed, batch.index_B, batch.round_B)
         seen, table = self.images_seen, self.recipe.train
         inspect = self.crosses(table.inspect_every, seen + self.batching.batch)
-        with self._unsynchronised(last), autocast(self.device, table.precision):
-            with kept_whole(self.model, last) if inspect else nullcontext():
+        with self._unsynchronised(last):
+            forward = autocast(self.device, table.precision)
+            with forward, kept_whole(self.model, last) if inspect else nullcontext():
                 losses = cast(Losses, self.model(batch, draws, seen, self.averages.modules, inspect))
+            # Outside: under autocast the backward of what was computed in fp32 would be cast as well.
             share = losses.total / self.batching.accumulation
             torch.autograd.backward(share if self.scale is None else self.scale(share))
         return losses

@@ -33,6 +33,7 @@ class Writer:
         keep: int,
         keep_every: int | None = None,
         written: Callable[[int, Path], None] = lambda images_seen, path: None,
+        patience: float = 1800.0,
     ) -> None:
         """Nothing is written yet; what a killed process left half-written is deleted by the next save.
 
@@ -41,10 +42,11 @@ class Writer:
             keep: Newest checkpoints to keep.
             keep_every: The first one after each multiple of so many images stays for good.
             written: Told of each checkpoint that is complete, on the training thread.
+            patience: Seconds to wait for the other processes.
         """
         self.folder, self.keep, self.keep_every = folder, keep, keep_every
         # The thread has collectives of its own; they must not mix with those of the step.
-        self._group = collectives.host_group()
+        self._group = collectives.host_group(patience)
         self._copies = _Copies()
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -131,8 +133,8 @@ class _Copies:
         self._held = {key: _room_for(source, held.get(key)) for key, source in sources.items()}
         for key, source in sources.items():
             self._held[key].copy_(source, non_blocking=True)
-        if any(source.is_cuda for source in sources.values()):
-            torch.cuda.current_stream().synchronize()
+        for device in {source.device for source in sources.values() if source.is_cuda}:
+            torch.cuda.current_stream(device).synchronize()
         return {
             group: {name: _piece(self._held[group, name], tensor) for name, tensor in tensors.items()}
             for group, tensors in checkpoint.tensors.items()
