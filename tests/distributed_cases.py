@@ -151,7 +151,7 @@ def wait_for_others(out: Path) -> None:
         collectives.patient_barrier()
         group, end = collectives.host_group(0.5), out / "end"
         if collectives.rank() == 0:
-            with pytest.raises(RuntimeError, match="[Tt]imed out"):
+            with pytest.raises(RuntimeError, match=r"[Tt]imed out"):
                 torch.distributed.barrier(group)
             end.touch()
         while not end.exists():

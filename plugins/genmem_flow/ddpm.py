@@ -7,7 +7,7 @@ Shapes: B batch, C H W sample, T steps, Q points.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,15 @@ QUADRATURE = 5
 """Points of the Gauss-Legendre rule over half a step."""
 
 
+class Tables(NamedTuple):
+    """The process in numbers, and a rule to integrate between two steps."""
+
+    beta_T: Tensor
+    log_alpha_bar_T: Tensor
+    node_Q: Tensor
+    weight_Q: Tensor
+
+
 class Ddpm(AffinePath):
     """x_k = √ᾱ_k x + √(1 - ᾱ_k) ε with ᾱ_k = Π_{i ≤ k} (1 - β_i), β evenly spaced."""
 
@@ -35,12 +44,20 @@ class Ddpm(AffinePath):
         """T steps between two β."""
         self.steps = steps
         self.learn_variance = learn_variance
-        self.beta_T = torch.linspace(beta_min, beta_max, steps, dtype=torch.float64)
-        self.log_alpha_bar_T = torch.log1p(-self.beta_T).cumsum(0)
+        beta_T = torch.linspace(beta_min, beta_max, steps, dtype=torch.float64)
         self._rise = (beta_max - beta_min) / (steps - 1)
         self._first = beta_min
         nodes, weights = np.polynomial.legendre.leggauss(QUADRATURE)
-        self._nodes_Q, self._weights_Q = torch.from_numpy(nodes), torch.from_numpy(weights)
+        log_alpha_bar_T = torch.log1p(-beta_T).cumsum(0)
+        host = Tables(beta_T, log_alpha_bar_T, torch.from_numpy(nodes), torch.from_numpy(weights))
+        self._tables = {beta_T.device: host}
+
+    def tables(self, device: torch.device) -> Tables:
+        """float64, on a device. Carried there once: the host waits for such a copy."""
+        if device not in self._tables:
+            (host, *_) = self._tables.values()
+            self._tables[device] = Tables(*(table.to(device) for table in host))
+        return self._tables[device]
 
     def coefficients(self, t: Tensor, /) -> Coefficients:
         """√ᾱ, √(1 - ᾱ) and their derivatives, with ᾱ continued between the steps.
@@ -52,10 +69,10 @@ class Ddpm(AffinePath):
         last = self.steps - 1
         k = t.double() * last
         near = k.round().clamp(0, last)
-        node_Q, weight_Q = self._nodes_Q.to(k.device), self._weights_Q.to(k.device)
-        between = near[..., None] + (k - near)[..., None] * (node_Q + 1) / 2
-        rest = (k - near) * (self._slope(between) * weight_Q).sum(-1) / 2
-        log_alpha_bar = self.log_alpha_bar_T.to(t.device)[near.long()] + rest
+        tables = self.tables(t.device)
+        between = near[..., None] + (k - near)[..., None] * (tables.node_Q + 1) / 2
+        rest = (k - near) * (self._slope(between) * tables.weight_Q).sum(-1) / 2
+        log_alpha_bar = tables.log_alpha_bar_T[near.long()] + rest
         slope = last * self._slope(k)
         alpha_bar, noise = log_alpha_bar.exp(), -torch.expm1(log_alpha_bar)
         alpha, sigma = alpha_bar.sqrt(), noise.sqrt()

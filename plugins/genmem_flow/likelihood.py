@@ -24,7 +24,7 @@ def bound_bits(process: Ddpm, x: Tensor, x_t: Tensor, step: Tensor, noise: Tenso
     p_θ has the mean that `noise` implies, and log Σ = place · log β + (1 - place) · log β̃ (eq. 15).
     At step 0 it is cut into bins of one grey level, the two at the ends open.
     """
-    beta, log_alpha_bar = (table.to(x.device) for table in (process.beta_T, process.log_alpha_bar_T))
+    beta, log_alpha_bar, *_ = process.tables(x.device)
     before = torch.cat([log_alpha_bar.new_zeros(1), log_alpha_bar[:-1]])
     alpha_bar_noise, before_noise = -torch.expm1(log_alpha_bar), -torch.expm1(before)
     posterior = beta * before_noise / alpha_bar_noise
