@@ -18,7 +18,7 @@ from genmem.recipe import load as load_recipe
 from genmem.recipe.tables import Recipe
 from genmem.sampling.generator import Generator, generator_of
 from genmem.training import checkpoints
-from genmem.training.folder import PLACES, RunFolder
+from genmem.training.folder import PLACES, RunFolder, places_of_memories
 from genmem.training.integrity import choose, load_state
 from genmem.training.provenance import moves_data, open_again
 
@@ -114,13 +114,23 @@ class Run:
         """
         recipe = self.recipe
         builder = Builder(recipe, self.shapes)
-        memories = builder.memories(self.device)
-        self._check(memories)
+        memories = self._memories(builder)
         backbone = builder.backbone(memories, self.device)
         backbone.load_state_dict(checkpoints.weights(self.checkpoint, weights or recipe.evaluate.weights))
         return generator_of(
             recipe, backbone.eval(), Conditioner(recipe.condition, memories), self.shapes, self.device
         )
+
+    def _memories(self, builder: Builder) -> dict[str, MemoryStore]:
+        try:
+            memories = builder.memories(self.device)
+        except FileNotFoundError as error:
+            places = ", ".join(f"--{key}=…" for key in places_of_memories(self.recipe))
+            if not places:
+                raise
+            raise FileNotFoundError(f"{error}; {places} names the place where it lies now") from error
+        self._check(memories)
+        return memories
 
     def _check(self, memories: Mapping[str, MemoryStore]) -> None:
         """Refuse a bank that came to lie where the run's was; another one is asked for by an override."""

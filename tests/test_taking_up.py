@@ -139,6 +139,8 @@ def test_a_set_that_was_moved_is_scored_as_before_and_another_is_refused(home: P
     (home / "data").rename(place)
     after = evaluate(home, *moved_words(place))
     assert after["table"] == before["table"] and after["protocol"] == before["protocol"]
+    result = call("evaluate", home / "run", moved_words(place)[0])
+    assert result.exit_code == 2 and "--memory.bank.path=… names the place where it lies" in result.output
     assert not (home / "data").exists()
     other_index(place)
     result = call("evaluate", home / "run", *moved_words(place))

@@ -100,7 +100,7 @@ class RunFolder:
         """
         before, now = (_flatten(tomli.loads(dump(one))) for one in (self._recorded(recipe), recipe))
         differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-        free = (*FREE, *PLACES, *_places_of_memories(recipe))
+        free = (*FREE, *PLACES, *places_of_memories(recipe))
         differing = [key for key in differing if not key.startswith(free)]
         if differing:
             shown = "; ".join(
@@ -185,7 +185,8 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _places_of_memories(recipe: Recipe) -> list[str]:
+def places_of_memories(recipe: Recipe) -> list[str]:
+    """Keys that say where files of memories lie."""
     return [f"memory.{name}.{key}" for name, seat in recipe.memory.items() for key in seat.config.places]
 
 
