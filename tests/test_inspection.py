@@ -207,14 +207,14 @@ def test_a_run_from_before_a_key_existed_goes_on(data, tmp_path):
     folder = RunFolder(tmp_path)
     folder.begin(recipe, load_catalog(), [])
     written = folder.recipe.read_text()
-    assert "\ncompile = false\n" in written
-    folder.recipe.write_text(written.replace("\ncompile = false\n", "\n"))
+    assert "\nseed = 0\n" in written
+    folder.recipe.write_text(written.replace("\nseed = 0\n", "\n"))
     folder.begin(recipe, load_catalog(), [])
     assert folder.recipe.read_text() == written
-    folder.recipe.write_text(written.replace("\ncompile = false\n", "\ncompile = true\n"))
-    with pytest.raises(ValueError, match=r"train\.compile: True there, False here"):
+    folder.recipe.write_text(written.replace("\nseed = 0\n", "\nseed = 1\n"))
+    with pytest.raises(ValueError, match=r"train\.seed: 1 there, 0 here"):
         folder.begin(recipe, load_catalog(), [])
-    folder.recipe.write_text(written.replace("\ncompile = false\n", "\ncompiled = false\n"))
+    folder.recipe.write_text(written.replace("\nseed = 0\n", "\ncompiled = false\n"))
     with pytest.raises(ValueError, match="cannot be read here"):
         folder.begin(recipe, load_catalog(), [])
 

@@ -114,7 +114,8 @@ def test_an_interrupt_saves_and_the_same_command_goes_on(data, straight, tmp_pat
 def test_a_time_limit_saves_and_the_same_command_goes_on(data, straight, tmp_path):
     out = tmp_path / "run"
     first = train(data, out, "--minutes", "0.0001")
-    assert first.returncode == 0 and "stopped after 0.0001 minutes at 32 images and saved" in first.stdout
+    assert first.returncode == 0 and "stopped by --minutes at 0 images and saved" in first.stdout
+    assert [path.name for path in integrity.numbered(out / "checkpoints")] == [f"{0:012d}"]
     assert train(data, out).returncode == 0
     assert_equal(final_state(straight), final_state(out))
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,7 +16,10 @@ from click.testing import CliRunner, Result
 from running import QUICKSTART, SMALL
 
 from genmem.cli import main
+from genmem.recipe import loads
+from genmem.scoring import report
 from genmem.training import session
+from genmem.training.folder import RunFolder
 
 WORDS = (*SMALL, "--train.save_every=32", "--sampler.steps=1", "--evaluate.samples=65", "--evaluate.batch=65")
 
@@ -37,9 +42,10 @@ def home(trained: Path, tmp_path: Path) -> Path:
     return home
 
 
-def train(home: Path, data: Path, images: int) -> None:
+def train(home: Path, data: Path, images: int, *more: str, minutes: float | None = None) -> None:
     paths = (f'--data.path="{data}"', f'--memory.bank.path="{data}/bank"')
-    session.run(str(QUICKSTART), (*paths, *WORDS, f"--train.images={images}"), (), home / "run", [])
+    words = (*paths, *WORDS, f"--train.images={images}", *more)
+    session.run(str(QUICKSTART), words, (), home / "run", [], minutes)
 
 
 def call(*words: Any) -> Result:
@@ -196,3 +202,55 @@ def test_training_goes_on_where_the_data_were_moved_to(home: Path) -> None:
     with pytest.raises(ValueError, match="the checkpoint was made with another data"):
         train(home, place, 128)
     assert (home / "run" / "recipe.toml").read_text() == text
+
+
+def test_a_longer_run_killed_in_its_last_scoring_is_scored_when_it_goes_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(report, "full_report", Mock(side_effect=KeyboardInterrupt))
+        train(home, home / "data", 96)
+    scores = home / "run" / "scores.json"
+    assert json.loads(scores.read_text())["images"] == 64 and checkpoint(home, 96).is_dir()
+    train(home, home / "data", 96)
+    assert json.loads(scores.read_text())["images"] == 96
+    assert "is complete" not in capsys.readouterr().out
+    train(home, home / "data", 96)
+    assert "is complete" in capsys.readouterr().out
+
+
+def test_a_run_goes_on_with_other_micro_batches_and_another_compiler_but_no_other_seed(home: Path) -> None:
+    folder = RunFolder(home / "run")
+    text = folder.recipe.read_text()
+    ours = ("--train.micro_batch=16", "--train.compile=true")
+    folder.check(loads(text, "now", ours))
+    with pytest.raises(ValueError, match=r"another recipe \(train.seed: 0 there, 1 here\)"):
+        folder.check(loads(text, "now", (*ours, "--train.seed=1")))
+
+
+def test_the_time_limit_counts_from_the_start_of_the_command(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Data are made ready for an hour, by this clock."""
+    monkeypatch.setenv("COLUMNS", "500")
+    clock, ready = time.monotonic, session._ready_data
+
+    def slow(*arguments: Any) -> Any:
+        monkeypatch.setattr(time, "monotonic", lambda: clock() + 3600)
+        return ready(*arguments)
+
+    monkeypatch.setattr(session, "_ready_data", slow)
+    train(home, home / "data", 128, minutes=59)
+    assert "stopped by --minutes at 64 images and saved" in capsys.readouterr().out
+    assert not checkpoint(home, 96).is_dir()
+
+
+def test_without_git_the_commit_is_not_known(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = home / "run" / "environment.json"
+    assert "git" in json.loads(file.read_text())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    train(home, home / "data", 64)
+    assert json.loads(file.read_text())["git"] is None

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from genmem import __version__
 from genmem.data.files import sync_folder
 from genmem.training import storage
 from genmem.training.integrity import COMPLETE, STATE, VERSION, Damaged, load_state, verify, way_out
@@ -79,7 +80,7 @@ def write(
             files |= {
                 f"{name}/{file}": {"bytes": one.bytes, "sha256": one.sha256} for file, one in written.items()
             }
-        whole = {"version": VERSION, "groups": sorted(pieces), **state, "files": files}
+        whole = {"version": VERSION, "genmem": __version__, "groups": sorted(pieces), **state, "files": files}
         _on_lead(lambda: _complete(partial, final, whole), lead, group)
     except BaseException:
         if lead:

@@ -27,6 +27,8 @@ FREE = (
     "train.inspect_every",
     "train.trace",
     "train.shard",
+    "train.micro_batch",
+    "train.compile",
     "train.device",
     "train.timeout",
     "data.workers",
@@ -41,7 +43,7 @@ FREE = (
     "published.",
     "description",
 )
-"""Keys that may differ when a run goes on: they change none of its steps."""
+"""Keys that may differ when a run goes on: they change none of its steps, but for rounding."""
 
 PLACES = ("data.path",)
 """Keys that say where a set lies. They may differ too, since what lies there is compared."""
@@ -164,6 +166,14 @@ class RunFolder:
         _keep(self.metrics, stays)
         self.rollbacks += 1
 
+    def scored_at(self) -> int | None:
+        """Images seen by the weights that scores.json is of; None where there is none."""
+        try:
+            images: int | None = json.loads(self.scores.read_text())["images"]
+        except (OSError, ValueError, KeyError):
+            return None
+        return images
+
     def records(self) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl; a last line cut short by a kill is left out."""
         return _lines(self.metrics)
@@ -215,10 +225,12 @@ def describe_environment(catalog: Catalog) -> dict[str, Any]:
 
 
 def _revision() -> str | None:
-    here = Path(__file__).parent
-    found = subprocess.run(
-        ["git", "-C", here, "describe", "--always", "--dirty"], capture_output=True, text=True
-    )
+    """The commit of this code. None where that is not known: no repository, or no git on the machine."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return None
     return found.stdout.strip() or None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from genmem import collectives
+from genmem import __version__, collectives
 from genmem.data.files import hash_file
 
 VERSION = 2
@@ -114,7 +114,7 @@ def load_state(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = json.loads(text)
     except (OSError, ValueError) as error:
         raise Damaged(f"{path / STATE} cannot be read ({error})") from None
-    _require_version(path, state.get("version"))
+    _require_version(path, state.get("version"), state.get("genmem"))
     mark = path / COMPLETE
     if not mark.is_file() or mark.read_bytes() != hashlib.sha256(text).hexdigest().encode():
         raise Damaged(f"{path} is not whole: {mark.name} does not fit {STATE}")
@@ -125,14 +125,19 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _require_version(path: Path, found: object) -> None:
+def _require_version(path: Path, found: object, wrote: object) -> None:
     if found == VERSION:
         return
     older = isinstance(found, int) and found < VERSION
+    whose = f"genmem {wrote}" if wrote else "the genmem that environment.json in the run folder names"
     raise ValueError(
-        f"{path / STATE} has version {found}, this genmem reads {VERSION}; "
-        + ("an older genmem wrote it: finish the run with that one" if older else "update genmem")
-        + " (environment.json in the run folder names it), or start anew with --out"
+        f"{path / STATE} has version {found}, this genmem ({__version__}) reads {VERSION}; "
+        + (
+            f"{whose} wrote it: finish the run with that one"
+            if older
+            else f"{whose} wrote it: update to that one"
+        )
+        + ", or start anew with --out"
     )
 
 

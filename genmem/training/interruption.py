@@ -24,11 +24,11 @@ _SAME_WISH_S = 1.0
 class Interruption:
     """Whether the run has been asked to stop."""
 
-    def __init__(self, minutes: float | None = None) -> None:
-        """Not yet asked; it will be after so many minutes from now."""
+    def __init__(self, deadline: float | None = None) -> None:
+        """Not yet asked; it will be at this moment of `time.monotonic()`, seconds."""
         self._signalled_at: float | None = None
         self._told: Flag | None = None
-        self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        self._deadline = deadline
 
     @property
     def asked(self) -> bool:
@@ -39,6 +39,10 @@ class Interruption:
     def timed_out(self) -> bool:
         """The time is over."""
         return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def agreed_at_once(self, device: torch.device) -> bool:
+        """Whether any process was asked by now, before the first step. Collective."""
+        return bool(collectives.any_rank(torch.full((), self.asked, device=device)))
 
     def agreed(self, device: torch.device) -> bool:
         """Whether any process was asked, told to all at the same step. Collective, once a step.
@@ -60,9 +64,9 @@ class Interruption:
 
 
 @contextmanager
-def watched(minutes: float | None = None) -> Iterator[Interruption]:
-    """Turn the first signal, or the end of so many minutes, into a flag while the block runs."""
-    interruption = Interruption(minutes)
+def watched(deadline: float | None = None) -> Iterator[Interruption]:
+    """Turn the first signal, or a moment of `time.monotonic()`, into a flag while the block runs."""
+    interruption = Interruption(deadline)
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, interruption._handle) for number in numbers]
     try:

@@ -40,6 +40,9 @@ def train(
     if trainer.steps == 0:
         # Something to roll back to; and whether checkpoints can be written is known at once.
         _save(trainer, writer)
+    if not trainer.finished and interruption.agreed_at_once(trainer.device):
+        writer.settle()
+        return False
     while not trainer.finished:
         window.add(trainer.step())
         trace.step(trainer.images_seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -56,6 +57,7 @@ def run(
         RecipeError: What is wrong with the recipe, all of it.
         ValueError, OSError: Data, bank or run folder that do not fit; the message says which.
     """
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
     recipe = load_recipe(source, overrides, plugins)
     catalog = load_catalog(tuple(Path(file) for file in recipe.plugins))
     device = resolve(recipe.train.device)
@@ -68,7 +70,7 @@ def run(
                 folder.check(recipe)
             dataset = _ready_data(recipe, device, console)
             begin = partial(folder.begin, recipe, catalog, argv)
-            _train(recipe, dataset, device, journal, minutes, begin)
+            _train(recipe, dataset, device, journal, deadline, begin)
 
 
 def _train(
@@ -76,7 +78,7 @@ def _train(
     dataset: Dataset,
     device: torch.device,
     journal: Journal,
-    minutes: float | None,
+    deadline: float | None,
     begin: Callable[[], None],
 ) -> None:
     folder, console, lead = journal.folder, journal.console, collectives.rank() == 0
@@ -90,7 +92,7 @@ def _train(
     # Not before the checkpoint was compared with data and memories: what is refused changes no file.
     if lead:
         begin()
-    if trainer.finished and folder.scores.exists():
+    if trainer.finished and _is_scored(folder, trainer.images_seen):
         if lead:
             console.print(f"{folder.path} is complete; train.images = … goes on, --out starts another run")
             show(folder, console)
@@ -101,13 +103,19 @@ def _train(
             "train.shard = true in one process: nothing is split, the model is whole", trainer.images_seen
         )
     try:
-        _go_on(trainer, journal, minutes)
+        _go_on(trainer, journal, deadline)
     except BaseException as error:
         journal.end(trainer.images_seen, "failed", f"{type(error).__name__}: {error}")
         raise
 
 
-def _go_on(trainer: Trainer, journal: Journal, minutes: float | None) -> None:
+def _is_scored(folder: RunFolder, images_seen: int) -> bool:
+    """Whether scores.json is of the weights as they are: the first process looks, and tells the others."""
+    scored = collectives.rank() == 0 and folder.scored_at() == images_seen
+    return collectives.first_word("scored" if scored else None) is not None
+
+
+def _go_on(trainer: Trainer, journal: Journal, deadline: float | None) -> None:
     folder, console, lead = journal.folder, journal.console, collectives.rank() == 0
     reporter = _reporter(trainer, folder, console)
     backbone = reporter.generator.backbone
@@ -121,13 +129,13 @@ def _go_on(trainer: Trainer, journal: Journal, minutes: float | None) -> None:
     trace = Trace(table.trace, folder.traces, trainer.device, journal.say)
     writer = Writer(folder.checkpoints, table.keep, table.keep_every, journal.checkpoint, table.timeout)
     speed = speed_of(trainer)
-    with writer, watched(minutes) as interruption, bar, trace, compiling():
+    with writer, watched(deadline) as interruption, bar, trace, compiling():
         finished = train(trainer, journal, writer, score, bar, speed, trace, interruption)
     if finished:
         with gathered(backbone):
             reporter.finish(trainer.images_seen, _summary(trainer, folder))
     elif lead:
-        why = f" after {minutes:g} minutes" if minutes and interruption.timed_out else ""
+        why = " by --minutes" if interruption.timed_out else ""
         console.print(
             f"stopped{why} at {trainer.images_seen:,} images and saved; the same command goes on from there"
         )
