@@ -42,7 +42,7 @@ class Interruption:
 
     def agreed_at_once(self, device: torch.device) -> bool:
         """Whether any process was asked by now, before the first step. Collective."""
-        return bool(collectives.any_rank(torch.full((), self.asked, device=device)))
+        return Flag(collectives.any_rank(torch.full((), self.asked, device=device))).read()
 
     def agreed(self, device: torch.device) -> bool:
         """Whether any process was asked, told to all at the same step. Collective, once a step.
