@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
+from rich.console import Console
 
 from genmem.comparing.protocols import comparable, name_memory
 from genmem.comparing.statistics import (
@@ -31,7 +32,7 @@ from genmem.sweep.plan import Plan, Run
 from genmem.sweep.planning import plan
 from genmem.sweep.plot import INSTALL, plot
 from genmem.sweep.record import to_json
-from genmem.sweep.session import refuse_strangers
+from genmem.sweep.session import refuse_strangers, tables
 from genmem.sweep.text import header, lines, markdown
 
 CURVE = [(100, 8.0), (200, 4.0), (400, 1.0), (800, 0.5)]
@@ -398,3 +399,16 @@ def test_an_outcome_shows_only_columns_that_somebody_has(tmp_path: Path) -> None
     outcome: Outcome = outcome_of(filled(tmp_path))
     titles = header(outcome, outcome.columns)
     assert all(len(cells) == len(titles) for cells in lines(outcome, outcome.columns))
+
+
+def test_a_narrow_terminal_gets_every_cell_in_several_tables(tmp_path: Path) -> None:
+    outcome = outcome_of(filled(tmp_path))
+    console = Console(width=50, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    shown = list(tables(outcome, console.width))
+    assert len(shown) > 1
+    for table in shown:
+        console.print(table)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 50 and "…" not in text
+    words = {word for line in lines(outcome, outcome.columns) for cell in line[1:] for word in cell.split()}
+    assert words <= {*text.replace("│", " ").split()}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.table import Table
 
 from genmem.data.files import replace_file
-from genmem.scoring.table import Column
 from genmem.sweep.commands import next_words
 from genmem.sweep.folders import Trained
 from genmem.sweep.notes import notes
@@ -19,9 +18,7 @@ from genmem.sweep.plan import Plan
 from genmem.sweep.plot import plot
 from genmem.sweep.record import to_json
 from genmem.sweep.text import header, lines, markdown
-
-WIDE = 10_000
-"""Columns of a terminal in which every table fits."""
+from genmem.terminal import Cell, Column, fit
 
 
 def print_commands(plan: Plan) -> None:
@@ -80,21 +77,19 @@ def refuse_strangers(plan: Plan) -> None:
 
 
 def _show(outcome: Outcome, console: Console) -> None:
-    """The whole table where it fits, else that of the one score the runs are compared by."""
-    table = _table(outcome, outcome.columns)
-    whole = console.measure(table, options=console.options.update(width=WIDE)).maximum
-    if whole > console.width:
-        table = _table(outcome, [one for one in outcome.columns if one.key == outcome.score])
-        console.print("this terminal is too narrow for all scores; sweep.md has them", highlight=False)
-    console.print(table)
+    for table in tables(outcome, console.width):
+        console.print(table)
     for note in notes(outcome):
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        console.print(note.replace("**", ""), highlight=False, markup=False, soft_wrap=True)
 
 
-def _table(outcome: Outcome, columns: Sequence[Column]) -> Table:
-    table = Table(title=outcome.name, title_justify="left")
-    for number, title in enumerate(header(outcome, columns)):
-        table.add_column(title, justify="left" if number == 0 else "right")
-    for cells in lines(outcome, columns):
-        table.add_row(*cells)
-    return table
+def tables(outcome: Outcome, width: int) -> Iterator[Table]:
+    """Every score, in as many tables as the terminal's width asks for."""
+    first, *titles = header(outcome, outcome.columns)
+    rows = lines(outcome, outcome.columns)
+    if not rows:
+        return
+    names, *columns = zip(*rows, strict=True)
+    cells = [[Cell(tuple(text.replace(" (", "\n(").split("\n"))) for text in column] for column in columns]
+    whole = [Column(title, column) for title, column in zip(titles, cells, strict=True)]
+    yield from fit(outcome.name, first, names, whole, width)
