@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from genmem import slurm
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Of a recipe's `train.precision`."""
 _BACKENDS: Any = torch.backends
@@ -32,7 +34,7 @@ def resolve(name: str) -> torch.device:
     _compute_in_ieee()
     device = torch.device(name)
     if device.index is not None and device.type == "cuda":
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if int((slurm.variables(os.environ) or os.environ).get("WORLD_SIZE", "1")) > 1:
             raise ValueError(
                 f'train.device = "{name}": of several processes each takes the GPU of its number; say '
                 '"cuda", and CUDA_VISIBLE_DEVICES says which there are'

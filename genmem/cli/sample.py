@@ -52,7 +52,7 @@ def command(
     """Make pictures from the newest checkpoint of a run, and a grid of the first.
 
     Pictures that are there already are left alone: after a kill, the same command goes on. Under
-    torchrun, leave --nproc out; the -- keeps torchrun from taking --num for an option of its own.
+    torchrun or srun, leave --nproc out; the -- keeps torchrun from taking --num for an option of its own.
 
     With --rows, --memory, --text or --interpolate it draws one figure instead, of rows of the memory that
     conditions: what each was made of, samples from several noises, the training pictures nearest to it.

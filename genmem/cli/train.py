@@ -30,7 +30,7 @@ def command(
     """Train a recipe: a file, or the name of a shipped one.
 
     Shards and banks that are missing are made first. The same command again goes on from the last
-    checkpoint. Ctrl-C saves and stops. Under torchrun, leave --nproc out.
+    checkpoint. Ctrl-C saves and stops. Under torchrun or srun, leave --nproc out.
 
     \b
     Examples:
@@ -39,6 +39,7 @@ def command(
       genmem train quickstart --nproc 2
       genmem train my.toml --minutes 55          (for a queue that gives an hour)
       torchrun --nproc_per_node 8 -m -- genmem train my.toml
+      srun --ntasks 8 --gpus-per-task 1 genmem train my.toml
       genmem train imagenet256/sit-xl2 --dry-run --images-per-s 2400
     """
     from genmem.recipe import load

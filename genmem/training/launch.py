@@ -23,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.multiprocessing import get_context
 from torch.multiprocessing.spawn import start_processes
 
+from genmem import slurm
 from genmem.host import is_strict
 from genmem.training.peers import WAY_OUT, naming_lost_peers, remember_collectives
 
@@ -43,7 +44,7 @@ _LAST_WORDS_S = 10.0
 def process_group(
     device: torch.device, timeout: float = PATIENCE_S, record: Path | None = None
 ) -> Iterator[None]:
-    """Join the process group that the environment announces (torchrun's variables), if it does.
+    """Join the process group that the environment announces (torchrun's variables, or Slurm's), if it does.
 
     Args:
         device: Where tensors lie that are communicated.
@@ -52,7 +53,9 @@ def process_group(
 
     Raises:
         LostPeer: Another process did not come; the message has its number.
+        ValueError: Slurm's variables cannot be read; the message names the one.
     """
+    os.environ.update(slurm.variables(os.environ))
     if "WORLD_SIZE" not in os.environ or dist.is_initialized():
         yield
         return
@@ -98,10 +101,16 @@ def spawn(target: Callable[..., None], arguments: tuple[Any, ...], processes: in
     """Run `target(*arguments)` in that many processes of one machine.
 
     Raises:
-        ValueError: Fewer than one process; or what the first process to fail said, with its rank.
+        ValueError: Fewer than one process; Slurm has started several already; or what the first process to
+            fail said, with its rank.
     """
     if processes < 1:
         raise ValueError(f"--nproc must be 1 or more, got {processes}")
+    if others := slurm.variables(os.environ).get("WORLD_SIZE"):
+        raise ValueError(
+            f"--nproc {processes} in each of the {others} tasks of a Slurm step (SLURM_STEP_NUM_TASKS): "
+            "srun has started the processes; leave --nproc out, or give the step one task (srun --ntasks=1)"
+        )
     threads = max(1, torch.get_num_threads() // processes)
     # When one process fails the others lose their peer and fail too; the first to say so is the cause.
     failures = get_context("spawn").SimpleQueue()
