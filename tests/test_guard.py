@@ -13,6 +13,7 @@ from genmem.recipe.tables import GuardTable
 from genmem.training.guard import Diverged, Guard
 from genmem.training.integrity import load_state, numbered
 from genmem.training.rollback import last_good
+from genmem.training.scaling import LossScale
 from genmem.training.writer import NotSaved
 
 GOOD, BAD = torch.tensor(True), torch.tensor(False)
@@ -149,6 +150,23 @@ def test_after_too_many_roll_backs_a_run_stops_with_a_report(data, tmp_path):
     assert len(report["rollbacks"]) == 2 and report["stopped_at_images"] is not None
     assert len(report["skipped_last"]) == 2
     assert load_state(last_good(tmp_path / "checkpoints"))["guard"]["in_a_row"] == 0
+
+
+def test_a_loss_scale_that_was_found_by_skipping_outlasts_the_roll_back(data, tmp_path, monkeypatch):
+    """Gradients overflow above a scale of 2¹²; the second step has a NaN loss, which does not move it."""
+    unscale = LossScale.unscale
+
+    def overflow(scale, parameters):
+        parameters = list(parameters)
+        unscale(scale, parameters)
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.masked_fill_(scale.value > 2.0**12, float("inf"))
+
+    monkeypatch.setattr(LossScale, "unscale", overflow)
+    trainer = go(everything(data, "--train.precision=fp16", "--guard.skips=3", step=1), tmp_path)
+    assert trainer.finished and trainer.guard.rollbacks == 1
+    assert float(trainer.scale.value) == 2.0**12 and trainer.guard.skipped == 4
 
 
 def test_the_last_good_checkpoint_is_none_made_while_steps_were_skipped(data, tmp_path):

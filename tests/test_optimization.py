@@ -87,10 +87,10 @@ def test_rates_follow_the_schedule(data):
 def test_the_scale_halves_on_overflow_and_doubles_after_patience():
     scale = LossScale(torch.device("cpu"), first=8.0, patience=3)
     found = []
-    for bad in (False, True, False, False, False, False, True, False):
-        scale.update(torch.tensor(bad))
+    for step in ("good", "bad", "good", "good", "lost", "good", "good", "bad", "lost", "good"):
+        scale.update(torch.tensor(step != "good"), torch.tensor(step == "lost"))
         found.append(float(scale.value))
-    assert found == [8, 4, 4, 4, 8, 8, 4, 4]
+    assert found == [8, 4, 4, 4, 4, 8, 8, 4, 4, 4]
 
 
 def test_fp16_trains_like_fp32(data):

@@ -64,7 +64,8 @@ class Optimization:
         norm = nn.utils.clip_grad_norm_(self.names.values(), self.table.clip or float("inf"), foreach=True)
         if isinstance(norm, DTensor):
             norm = norm.full_tensor()
-        bad = collectives.any_rank(~(norm.isfinite() & loss.isfinite()))
+        lost = ~loss.isfinite()
+        bad, lost = collectives.any_rank(torch.stack((lost | ~norm.isfinite(), lost))).unbind()
         factor = self.table.factor_at(images_seen, self.images)
         for group, rate in zip(self.adamw.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
@@ -73,7 +74,7 @@ class Optimization:
         self.adamw.step()
         self.adamw.zero_grad(set_to_none=True)
         if self.scale is not None:
-            self.scale.update(bad)
+            self.scale.update(bad, lost)
         return ~bad, norm
 
     def state(self) -> dict[str, Tensor]:

@@ -19,7 +19,8 @@ from genmem.training.writer import Writer
 def roll_back(trainer: Trainer, folder: RunFolder, writer: Writer) -> str:
     """Take up the last good state, and go on from there in another order and with other noise.
 
-    What was written after that state is deleted. Collective. Returns a line for the user.
+    What was written after that state is deleted. The loss scale of fp16 stays what the skipped steps have
+    made it: the search for one that fits does not begin anew. Collective. Returns a line for the user.
 
     Raises:
         Diverged: The recipe allows no further roll-back; the report lies in the folder.
@@ -36,8 +37,12 @@ def roll_back(trainer: Trainer, folder: RunFolder, writer: Writer) -> str:
             if later.name > path.name:
                 shutil.rmtree(later)
         folder.roll_back(int(path.name))
-    known = guard.state()
+    known, scale = guard.state(), trainer.scale
+    found = {} if scale is None else scale.state()
     trainer.resume(path)
+    if scale is not None:
+        for key, value in found.items():
+            scale.load(key, value)
     guard.load_state(known)
     guard.roll_back(before, trainer.images_seen)
     trainer.stream.reseed(trainer.seed)

@@ -1,7 +1,7 @@
 """The loss scale of a run in fp16: gradients too small for the format are lifted into its range.
 
-All on the device. A step that overflows is skipped like any other that is not finite, and halves the
-scale; a long row of good steps doubles it.
+All on the device. A step whose gradients overflow is skipped like any other that is not finite, and halves
+the scale; a long row of good steps doubles it. A loss that is not finite itself says nothing about the scale.
 """
 
 from __future__ import annotations
@@ -40,12 +40,18 @@ class LossScale:
         if gradients:
             torch._foreach_mul_(gradients, self.value.reciprocal())
 
-    def update(self, bad: Tensor) -> None:
-        """Follow one step: `bad` (bool, 0-dim, on the device) if it overflowed."""
+    def update(self, bad: Tensor, lost: Tensor) -> None:
+        """Follow one step. Both flags are bool, 0-dim, on the device, and the same on all ranks.
+
+        Args:
+            bad: Whether it was skipped.
+            lost: Whether the loss itself was not finite.
+        """
         good = torch.where(bad, 0, self.good + 1)
         grown = good >= self.patience
-        self.value = torch.where(bad, self.value / 2, torch.where(grown, self.value * 2, self.value))
-        self.good = torch.where(grown, 0, good)
+        followed = torch.where(bad, self.value / 2, torch.where(grown, self.value * 2, self.value))
+        self.value = torch.where(lost, self.value, followed)
+        self.good = torch.where(lost, self.good, torch.where(grown, 0, good))
 
     def state(self) -> dict[str, Tensor]:
         """For a checkpoint."""
