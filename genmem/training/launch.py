@@ -169,19 +169,25 @@ def _silent(rank: int, code: int) -> str:
 
 @contextmanager
 def _signals_left_to(processes: list[Any]) -> Iterator[None]:
-    """Ctrl-C reaches every process by itself; SIGTERM, sent to this one alone, is passed on."""
+    """A signal, which may have come to this process alone, is passed on: twice is taken as once.
+
+    A second Ctrl-C is not: it comes from a terminal, which sends it to every process.
+    """
+    passed: set[int] = set()
 
     def pass_on(number: int, frame: object) -> None:
-        for process in processes:
+        for process in processes if number not in passed else ():
             if process.is_alive():
                 os.kill(process.pid, number)
+        passed.add(number)
 
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, pass_on)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, pass_on) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before[0])
-        signal.signal(signal.SIGTERM, before[1])
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _enter(
@@ -204,6 +210,7 @@ def _enter(
     try:
         target(*arguments)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the words are said whole
         failures.put((rank, f"interrupted without saving{WAY_OUT}"))
         sys.exit(1)
     except Exception as error:

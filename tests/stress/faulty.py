@@ -16,10 +16,12 @@ from genmem.contracts import Facts, ObjectiveConfig
 
 @attrs.frozen(kw_only=True)
 class MisfortuneConfig(ObjectiveConfig):
-    """Each misfortune strikes once, one after another; the files `mark`0, `mark`1 … say that it did.
-    `mark`-1 is there when process 1 takes steps; the first one counts FLOPs before."""
+    """Kills or hangs a process once; the file `mark` says that it happened.
 
-    kinds: tuple[Literal["kill", "hang", "term"], ...] = ()
+    `mark`-1 is there when process 1 takes steps; the first process counts FLOPs before.
+    """
+
+    kind: Literal["kill", "hang"]
     mark: str
     rank: int = 1
     at: int = 224
@@ -46,21 +48,13 @@ def strike(config: MisfortuneConfig, images_seen: int, rank: int) -> None:
     """What the config says, where and when it says."""
     time.sleep(config.pause)
     Path(f"{config.mark}-{rank}").touch()
-    if images_seen < config.at or rank != config.rank:
+    mark = Path(config.mark)
+    if images_seen < config.at or rank != config.rank or mark.exists():
         return
-    marks = [(kind, Path(f"{config.mark}{number}")) for number, kind in enumerate(config.kinds)]
-    for kind, mark in marks:
-        if not mark.exists():
-            mark.touch()
-            act(kind)
-            return
-
-
-def act(kind: str) -> None:
-    """Let it happen to this process."""
-    if kind == "hang":
-        time.sleep(600)
-    os.kill(os.getpid(), signal.SIGKILL if kind == "kill" else signal.SIGTERM)
+    mark.touch()
+    if config.kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(600)
 
 
 @hookimpl
