@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from running import assert_equal, ready, tensors_of, trainer_of
 from safetensors.torch import load_file
 
 from genmem.data.streaming.order import permute_epoch
-from genmem.training import checkpoints
+from genmem.training import checkpoints, interruption
 from genmem.training.integrity import load_state, numbered
 from genmem.training.interruption import Interruption
 from genmem.training.launch import spawn
@@ -51,9 +52,20 @@ def order_of(data: Path) -> np.ndarray:
     return joined[: STEPS * BATCH].reshape(STEPS, BATCH)
 
 
+def test_a_second_ctrl_c_stops_at_once_but_not_what_comes_with_the_first(monkeypatch):
+    now = [50.0]
+    monkeypatch.setattr(interruption.time, "monotonic", lambda: now[0])
+    wish = Interruption()
+    for at, number in ((50.0, signal.SIGTERM), (50.9, signal.SIGINT), (60.0, signal.SIGTERM)):
+        now[0] = at
+        wish._handle(number, None)
+    with pytest.raises(KeyboardInterrupt):
+        wish._handle(signal.SIGINT, None)
+
+
 def stop_after(steps: int) -> tuple[Interruption, Mapping[int, Callable[[], None]]]:
-    interruption = Interruption()
-    return interruption, {steps - 1: lambda: interruption._handle(15, None)}
+    wish = Interruption()
+    return wish, {steps - 1: lambda: wish._handle(signal.SIGTERM, None)}
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -72,8 +84,8 @@ def case(data, order, tmp_path_factory) -> Case:
     nan = (f"--objective.poison.sample={order[6][200]}",)
     nans = (f"--objective.poison.sample={order[4][200]}", f"--objective.poison.others=[{order[5][130]}]")
     before, after, recipe = Numbers(), Numbers(), recipe_of(data, *nan)
-    interruption, event = stop_after(MOVED[0])
-    go(recipe, out / "moved", after=event, interruption=interruption, made=before)
+    wish, event = stop_after(MOVED[0])
+    go(recipe, out / "moved", after=event, interruption=wish, made=before)
     spawn(cases.run_two, (data, out, nan, nans), 2)
     return Case(out, nan, nans, go(recipe, out / "moved", made=after), before, after)
 

@@ -66,8 +66,7 @@ def run(
         console = Console()
         journal = Journal(folder, console, built(recipe))
         with _sole_owner(folder):
-            if collectives.rank() == 0 and folder.recipe.exists():
-                folder.check(recipe)
+            _on_lead(lambda: folder.check(recipe) if folder.recipe.exists() else None)
             dataset = _ready_data(recipe, device, console)
             begin = partial(folder.begin, recipe, catalog, argv)
             _train(recipe, dataset, device, journal, deadline, begin)
@@ -90,8 +89,7 @@ def _train(
         trainer.stream.damages.write_to(folder.damaged)
     _resume(trainer, folder, console)
     # Not before the checkpoint was compared with data and memories: what is refused changes no file.
-    if lead:
-        begin()
+    _on_lead(begin)
     if trainer.finished and _is_scored(folder, trainer.images_seen):
         if lead:
             console.print(f"{folder.path} is complete; train.images = … goes on, --out starts another run")
@@ -213,6 +211,19 @@ def _resume(trainer: Trainer, folder: RunFolder, console: Console) -> None:
         folder.rewind(trainer.images_seen, trainer.guard.rollbacks)
 
 
+def _on_lead(act: Callable[[], None]) -> None:
+    """Act on the first process; where that is refused, every process says so, and none waits for it."""
+    fault: Exception | None = None
+    if collectives.rank() == 0:
+        try:
+            act()
+        except (ValueError, OSError) as error:
+            fault = error
+    words = collectives.first_word(None if fault is None else str(fault))
+    if words is not None:
+        raise fault or ValueError(words)
+
+
 class _sole_owner:
     """Holds the run folder's lock on rank 0; a second run on the folder is refused."""
 
@@ -221,8 +232,9 @@ class _sole_owner:
         self._lock: FileLock | None = None
 
     def __enter__(self) -> None:
-        if collectives.rank() != 0:
-            return
+        _on_lead(self._acquire)
+
+    def _acquire(self) -> None:
         self._folder.path.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self._folder.lock)
         try:
