@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import torch
@@ -96,8 +97,10 @@ def roll_back(data: Path, out: Path, nans: tuple[str, ...]) -> None:
     rank, recipe = collectives.rank(), recipe_of(data, *GUARD, *nans)
     straight = go(recipe, out / "straight")
     save_file(tensors_of(straight), out / f"straight-{rank}.safetensors")
-    go(recipe, out / "stopped", interruption=Interruption(1e-9 if rank == 1 else None))
-    assert len(numbered(out / "stopped" / "checkpoints")) == 1  # before the first step
+    limit = Interruption()
+    over = {0: lambda: setattr(limit, "_deadline", time.monotonic())} if rank == 1 else {}
+    go(recipe, out / "stopped", after=over, interruption=limit)
+    assert [int(path.name) for path in numbered(out / "stopped" / "checkpoints")] == [0, 2 * BATCH]
     with watched() as interruption:
         interrupt = {6: lambda: os.kill(os.getpid(), signal.SIGINT)} if rank == 0 else {}
         go(recipe, out / "stopped", after=interrupt, interruption=interruption)

@@ -5,6 +5,7 @@ What a process does with a signal, and how one of two hears of the other's, is i
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
