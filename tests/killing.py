@@ -106,7 +106,16 @@ def go(
     speed, trace = Speed(table.images, None, 1.0), Trace(None, folder.traces, trainer.device, journal.say)
     with Writer(folder.checkpoints, table.keep) as writer:
         asked = interruption or Interruption()
-        train(trainer, journal, writer, lambda seen: Scores({}, {}), bar, speed, trace, asked)
+        train(
+            trainer,
+            journal,
+            writer,
+            lambda seen: Scores({"loss/held_out": 0.0}, {}),
+            bar,
+            speed,
+            trace,
+            asked,
+        )
     return trainer
 
 

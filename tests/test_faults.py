@@ -70,6 +70,36 @@ def test_a_nan_batch_costs_one_step(straight):
     assert json.loads(line)["images"] == 160 and sick in json.loads(line)["samples"]
 
 
+def test_the_line_of_a_nan_batch_is_json_and_of_the_steps_that_were_kept(straight):
+    text = (straight.path / "metrics.jsonl").read_text()
+    records = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+    lines = {one["images"]: one for one in records if "loss/denoise" in one}
+    assert {seen: one["skipped_steps"] for seen, one in lines.items() if "skipped_steps" in one} == {192: 1}
+    assert lines.keys() == {64, 128, 192, 256, 320, 384}
+    assert {"loss/total", "objective/poison", "gradient_norm"} <= lines[192].keys()
+
+
+def test_a_log_that_cannot_be_written_ends_the_run_with_its_path_and_the_last_good_checkpoint(
+    recipe, straight, tmp_path, monkeypatch
+):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path, open_file = tmp_path / "run", Path.open
+
+    def open_or_fill(file, *mode, **more):
+        full = file.name == "metrics.jsonl" and mode == ("a",) and images(path)[-1:] == [96]
+        return Full() if full else open_file(file, *mode, **more)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device") as error:
+        patch.setattr(Path, "open", open_or_fill)
+        go(recipe, path, after={3: settle})
+    assert str(error.value).startswith(f"{path}/metrics.jsonl cannot be written: ")
+    assert str(error.value).endswith(f"the last good checkpoint is {path}/checkpoints/{96:012d}")
+    straight.is_end_of(go(recipe, path), path)
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
 def test_where_nothing_can_be_written_the_run_ends_and_the_last_good_state_stays(
     recipe, straight, tmp_path, monkeypatch, code

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from genmem.recipe import RecipeError
 from genmem.training import session
 from genmem.training.folder import RunFolder
 from genmem.training.journal import Journal
+from genmem.training.trainer import Trainer
 
 PLUGIN = """
 import json
@@ -51,6 +54,9 @@ class Told(Notifier):
 
     def warning(self, images_seen, message):
         self._note("warning", images_seen, message)
+
+    def went_back(self, images_seen, to):
+        self._note("went_back", images_seen, to)
 
     def end(self, images_seen, ending, message):
         self._note("end", images_seen, ending, message)
@@ -127,6 +133,54 @@ def test_a_notifier_is_told_what_metrics_jsonl_says(data, tmp_path, mine):
         [images, str(out / "checkpoints" / f"{images:012d}"), True] for images in (64, 128)
     ]
     assert found[-1] == ["end", 128, "finished", ""]
+
+
+def test_a_roll_back_is_told_and_what_counts_then_is_what_metrics_jsonl_has(
+    data, tmp_path, mine, monkeypatch
+):
+    backward = Trainer._backward
+
+    def poison(self, batch, *, last):
+        if self.steps == 2 and self.guard.rollbacks == 0:
+            batch.x[:] = float("nan")
+        return backward(self, batch, last=last)
+
+    monkeypatch.setattr(Trainer, "_backward", poison)
+    more = ("--train.log_every=32", "--guard.skips=1", "--train.images=160")
+    events = tmp_path / "events.jsonl"
+    recipe = recipe_file(data, tmp_path, mine, f'[notify.me]\nuse = "told"\nfile = "{events}"\n', *more)
+    session.run(str(recipe), (), (mine,), tmp_path / "run", [])
+    found = [event for event in told(events) if event[0] in ("line", "went_back")]
+    (back,) = [number for number, event in enumerate(found) if event[0] == "went_back"]
+    assert found[back][1:] == [128, 64] and [event[1] for event in found[:back]] == [32, 64, 96]
+    counting = [event for event in found[:back] if event[1] <= 64] + found[back + 1 :]
+    lines = [record for record in metrics(tmp_path / "run") if "images_per_s" in record]
+    assert [event[1] for event in counting] == [32, 64, 96, 128, 160]
+    assert [(event[1], event[2]["loss/denoise"]) for event in counting] == [
+        (record["images"], record["loss/denoise"]) for record in lines
+    ]
+
+
+def test_numbers_that_are_not_finite_are_left_out_for_everybody(tmp_path):
+    heard: list[Any] = []
+
+    class Hears(Notifier):
+        def line(self, images_seen, values):
+            heard.append(values)
+
+        def scores(self, images_seen, values, pictures):
+            heard.append(values)
+
+    said = io.StringIO()
+    journal = Journal(RunFolder(tmp_path), Console(file=said), {"me": Hears()})
+    journal.line(64, {"loss/denoise": math.nan, "gradient_norm": 1.0})
+    journal.scores(64, {"loss/held_out": math.inf, "fd/pixels": 2.0}, {})
+    assert heard == [{"gradient_norm": 1.0}, {"fd/pixels": 2.0}]
+    assert [record.keys() for record in metrics(tmp_path)] == [
+        {"images", "gradient_norm", "time"},
+        {"images", "fd/pixels", "time"},
+    ]
+    assert "loss/held_out inf" in said.getvalue()
 
 
 @pytest.mark.parametrize("moment", ["start", "line", "scores", "checkpoint", "end"])

@@ -131,6 +131,10 @@ def test_nan_on_one_process_is_skipped_and_rolled_back_by_both(data, order, case
     assert state == alone.guard.state() and state["rollbacks"] == 1
     (event,) = state["history"]
     assert (event["images"], event["to"]) == (7 * BATCH, 3 * BATCH)
+    metrics = [lines(path / "metrics.jsonl") for path in (tmp_path, case.out / "straight")]
+    for one, other in zip(*metrics, strict=True):
+        assert one.get("loss/denoise", 0) == pytest.approx(other.get("loss/denoise", 0), rel=1e-5)
+        assert one.get("skipped_steps") == other.get("skipped_steps")
     skipped = lines(case.out / "straight" / "skipped.jsonl")
     assert skipped[:2] == event["skipped"] and len(skipped) == state["skipped"]
     assert event["skipped"] == [

@@ -25,7 +25,7 @@ class RunStart:
     """Images to see in all."""
 
     images_seen: int
-    """Where it goes on from, 0 where it begins. What was told of later steps will be told again."""
+    """Where it goes on from, 0 where it begins. What was told of later steps is void."""
 
     recipe: Mapping[str, Any]
     """The resolved recipe, as in recipe.toml."""
@@ -52,6 +52,10 @@ class Notifier:
 
     def warning(self, images_seen: int, message: str) -> None:
         """Something that a person should look at; the run goes on."""
+
+    def went_back(self, images_seen: int, to: int) -> None:
+        """After so many images the run has rolled back to fewer. What was told of later ones than `to` is
+        void; the same numbers of images will be told of again, by other steps."""
 
     def end(self, images_seen: int, ending: Ending, message: str) -> None:
         """The last call. `message` says what was raised, and is empty elsewhere."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -28,9 +29,16 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text so that the file holds the old one or the new one, never a piece."""
-    with replace_file(path) as file:
-        file.write(text.encode())
+    """Write a text so that the file holds the old one or the new one, never a piece.
+
+    Raises:
+        OSError: It cannot be written; the path is in the message.
+    """
+    try:
+        with replace_file(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -155,6 +156,6 @@ def _number(value: float) -> str:
 
 
 def mean_of_last(records: list[dict[str, Any]], key: str, count: int = 10) -> float | None:
-    """The mean of a metric over its last lines."""
-    values = [record[key] for record in records if key in record][-count:]
+    """The mean of a metric over the last lines that have it as a finite number."""
+    values = [record[key] for record in records if math.isfinite(record.get(key, math.nan))][-count:]
     return float(np.mean(values)) if values else None

@@ -11,7 +11,7 @@ from genmem.contracts import Notifier, NotifierConfig, RunStart
 
 
 def check_notifier(config: NotifierConfig, folder: Path) -> None:
-    """Tell a notifier of a run that is stopped, goes on from an earlier checkpoint and finishes.
+    """Tell a notifier of a run that is stopped, goes on from an earlier checkpoint, rolls back and fails.
 
     Args:
         config: Whose notifier.
@@ -39,6 +39,8 @@ def check_notifier(config: NotifierConfig, folder: Path) -> None:
 
     second = _built(config)
     second.start(_start(folder, 128))
+    second.line(160, {"loss/denoise": 2.0})
+    second.went_back(160, 128)
     second.line(192, {"loss/denoise": 0.5})
     second.end(192, "failed", "OSError: no space left")
     assert picture.read_bytes() == before, "a notifier must leave the run's own files alone"

@@ -17,6 +17,7 @@ from genmem.data.files import write_text
 from genmem.host.catalog import Catalog
 from genmem.recipe import RecipeError, dump, load
 from genmem.recipe.tables import Recipe
+from genmem.training.records import encode, keep_lines, read_lines
 
 FREE = (
     "train.images",
@@ -50,6 +51,10 @@ PLACES = ("data.path",)
 
 _ROLLBACKS = "rollbacks"
 """In a line of a log: how often the run had rolled back before. Absent: never."""
+
+
+HELD_OUT = "loss/held_out"
+"""A key of metrics.jsonl; every line with scores has it."""
 
 
 class RunFolder:
@@ -139,11 +144,20 @@ class RunFolder:
 
     def _append(self, file: Path, record: Mapping[str, Any]) -> None:
         """One line more. A folder that somebody removed is made again."""
-        if not self.path.is_dir() or not self.recipe.exists():
-            self._make()
         life = {_ROLLBACKS: self.rollbacks} if self.rollbacks else {}
-        with file.open("a") as stream:
-            stream.write(json.dumps({**record, **life}) + "\n")
+        try:
+            if not self.path.is_dir() or not self.recipe.exists():
+                self._make()
+            with file.open("a") as stream:
+                stream.write(encode({**record, **life}))
+        except OSError as error:
+            raise OSError(f"{file} cannot be written: {error}; {self._last_good()}") from error
+
+    def _last_good(self) -> str:
+        from genmem.training.integrity import numbered
+
+        found = numbered(self.checkpoints)
+        return f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
 
     def rewind(self, images_seen: int, rollbacks: int) -> None:
         """Drop lines of the logs that a run resumed from this moment will write again."""
@@ -152,8 +166,8 @@ class RunFolder:
         def is_past(record: Mapping[str, Any]) -> bool:
             return (record.get(_ROLLBACKS, 0), record["images"]) <= (rollbacks, images_seen)
 
-        _keep(self.metrics, is_past)
-        _keep(self.skipped, is_past)
+        keep_lines(self.metrics, is_past)
+        keep_lines(self.skipped, is_past)
 
     def roll_back(self, images_seen: int) -> None:
         """Drop lines of measurements after so many images; what had to be warned of stays."""
@@ -163,7 +177,7 @@ class RunFolder:
             undone = record.get(_ROLLBACKS, 0) == life and record["images"] > images_seen
             return "warning" in record or not undone
 
-        _keep(self.metrics, stays)
+        keep_lines(self.metrics, stays)
         self.rollbacks += 1
 
     def scored_at(self) -> int | None:
@@ -174,25 +188,17 @@ class RunFolder:
             return None
         return images
 
+    def has_scores(self, images_seen: int) -> bool:
+        """Whether metrics.jsonl has scores after so many images, and as many roll-backs as now."""
+        here = (self.rollbacks, images_seen)
+        return self.metrics.exists() and any(
+            HELD_OUT in record and (record.get(_ROLLBACKS, 0), record["images"]) == here
+            for record in self.records()
+        )
+
     def records(self) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl; a last line cut short by a kill is left out."""
-        return _lines(self.metrics)
-
-
-def _keep(file: Path, stays: Callable[[Mapping[str, Any]], bool]) -> None:
-    if file.exists():
-        kept = [record for record in _lines(file) if stays(record)]
-        write_text(file, "".join(json.dumps(record) + "\n" for record in kept))
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    records = []
-    for line in file.read_text().splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records
+        return read_lines(self.metrics)
 
 
 def places_of_memories(recipe: Recipe) -> list[str]:

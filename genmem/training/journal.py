@@ -15,6 +15,7 @@ from genmem.contracts import Ending, Notifier, RunStart
 from genmem.recipe import dump
 from genmem.recipe.tables import Recipe
 from genmem.training.folder import RunFolder
+from genmem.training.records import finite
 
 
 def built(recipe: Recipe) -> dict[str, Notifier]:
@@ -63,14 +64,17 @@ class Journal:
             self.console.print(f"{seen:>10,} images  {message}", highlight=False, markup=False)
 
     def line(self, images_seen: int, values: Mapping[str, float]) -> None:
-        """Means since the last line, rates and counts."""
+        """Means since the last line, rates and counts; those that are not finite are left out."""
+        values = finite(values)
         self._write(images_seen, values)
         self._tell(lambda notifier: notifier.line(images_seen, values))
 
     def scores(self, images_seen: int, values: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
-        """Scores, and the pictures that go with them."""
+        """Scores, and the pictures that go with them; one that is not finite is on the terminal alone."""
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        values = finite(values)
         self._write(images_seen, values)
-        self.say("  ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        self.say(shown)
         self._tell(lambda notifier: notifier.scores(images_seen, values, pictures))
 
     def checkpoint(self, images_seen: int, folder: Path) -> None:
@@ -83,6 +87,11 @@ class Journal:
         self._write(seen, {"warning": message})
         self.say(message)
         self._tell(lambda notifier: notifier.warning(seen, message))
+
+    def go_back(self, images_seen: int, to: int) -> None:
+        """After so many images the run has rolled back to fewer."""
+        self.images_seen = to
+        self._tell(lambda notifier: notifier.went_back(images_seen, to))
 
     def end(self, images_seen: int, ending: Ending, message: str = "") -> None:
         """The run is over, for now or for good. Notifiers hear nothing after it."""

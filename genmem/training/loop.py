@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
 
 from genmem import collectives
 from genmem.scoring.report import Scores
@@ -18,6 +13,7 @@ from genmem.training.rollback import roll_back
 from genmem.training.speed import Speed
 from genmem.training.trace import Trace
 from genmem.training.trainer import Trainer
+from genmem.training.window import Window
 from genmem.training.writer import Writer
 
 Score = Callable[[int], Scores]
@@ -36,76 +32,49 @@ def train(
 ) -> bool:
     """Train until all images are seen, or until asked to stop. Returns whether it is finished."""
     table, evaluate = trainer.recipe.train, trainer.recipe.evaluate
-    window, watch = _Window(), _Watch()
-    if trainer.steps == 0:
-        # Something to roll back to; and whether checkpoints can be written is known at once.
-        _save(trainer, writer)
-    if not trainer.finished and interruption.agreed_at_once(trainer.device):
-        writer.settle()
+    if not _begin(trainer, journal, writer, score, interruption):
         return False
+    window, watch = Window(), _Watch()
     while not trainer.finished:
-        window.add(trainer.step())
+        window.add(trainer.step(), trainer.kept)
         trace.step(trainer.images_seen)
         writer.check()
         progress.advance(trainer.batching.batch)
         if trainer.finished:
             trainer.guard.settle()
         if trainer.guard.spent:
-            journal.warn(roll_back(trainer, journal.folder, writer), trainer.images_seen)
-            progress.move_to(trainer.images_seen)
-            window = _Window()
+            _go_back(trainer, journal, writer, progress)
+            window = Window()
             continue
         if _due(trainer, table.log_every):
             _log(trainer, journal, progress, speed, window, watch)
+        stop = interruption.agreed(trainer.device)
+        # Before a scoring, which takes long and may fail; a run that stops here begins with one that is due.
+        if stop or _due(trainer, table.save_every or evaluate.every):
+            _save(trainer, writer)
+        if stop:
+            writer.settle()
+            return False
         if _due(trainer, evaluate.every):
             _log_scores(trainer, journal, score)
             window.restart_clock()
-        if _due(trainer, table.save_every or evaluate.every):
-            _save(trainer, writer)
-        if interruption.agreed(trainer.device):
-            _save(trainer, writer)
-            writer.settle()
-            return False
     writer.settle()
     return True
 
 
-class _Line(NamedTuple):
-    means: dict[str, float]
-    rate: float
-
-
-class _Window:
-    """Sums on the device since the last line of the log."""
-
-    def __init__(self) -> None:
-        self._reset()
-
-    def _reset(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-        self._steps = 0
-        self._since = time.perf_counter()
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-            self._counts[name] = self._counts.get(name, 0) + 1
-        self._steps += 1
-
-    def restart_clock(self) -> None:
-        """Do not count the time since the last line, or the steps."""
-        self._steps = 0
-        self._since = time.perf_counter()
-
-    def close(self, batch: int) -> _Line:
-        """Means over the steps since the last line and over ranks; the one synchronisation."""
-        names = sorted(self._sums)
-        stacked = torch.stack([self._sums[name].float() / self._counts[name] for name in names])
-        means = collectives.mean(stacked).tolist()
-        rate = self._steps * batch / (time.perf_counter() - self._since)
-        self._reset()
-        return _Line(dict(zip(names, means, strict=True)), rate)
+def _begin(
+    trainer: Trainer, journal: Journal, writer: Writer, score: Score, interruption: Interruption
+) -> bool:
+    """What comes before the first step of this process. Returns whether one is to be taken."""
+    if trainer.steps == 0:
+        # Something to roll back to; and whether checkpoints can be written is known at once.
+        _save(trainer, writer)
+    if not trainer.finished and interruption.agreed_at_once(trainer.device):
+        writer.settle()
+        return False
+    if trainer.steps and _due(trainer, trainer.recipe.evaluate.every) and not _is_scored(trainer, journal):
+        _log_scores(trainer, journal, score)
+    return True
 
 
 class _Watch:
@@ -136,7 +105,7 @@ def _log(
     journal: Journal,
     progress: TrainingProgress,
     speed: Speed,
-    window: _Window,
+    window: Window,
     watch: _Watch,
 ) -> None:
     # Before the host waits for the device: the guard notices where another process does not come.
@@ -145,15 +114,39 @@ def _log(
     for name, store in trainer.memories.items():
         line.means.update({f"memory/{name}/{key}": float(value) for key, value in store.metrics().items()})
     values = {**line.means, **speed.rates(trainer.images_seen, line.rate)}
+    if line.skipped:
+        values["skipped_steps"] = line.skipped
     journal.line(trainer.images_seen, values)
     progress.show(values)
     for warning in watch.look(trainer, line.means):
         journal.warn(warning)
 
 
+def _is_scored(trainer: Trainer, journal: Journal) -> bool:
+    """Whether the scores of this moment are told already; the first process looks. Collective."""
+    scored = collectives.rank() == 0 and journal.folder.has_scores(trainer.images_seen)
+    return collectives.first_word("scored" if scored else None) is not None
+
+
 def _log_scores(trainer: Trainer, journal: Journal, score: Score) -> None:
-    values, pictures = score(trainer.images_seen)
+    try:
+        values, pictures = score(trainer.images_seen)
+    except Exception:
+        journal.say(
+            "this scoring failed. The same command goes on from the last checkpoint; keys of [evaluate] may "
+            "be changed, evaluate.batch for one",
+            trainer.images_seen,
+        )
+        raise
     journal.scores(trainer.images_seen, values, pictures)
+
+
+def _go_back(trainer: Trainer, journal: Journal, writer: Writer, progress: TrainingProgress) -> None:
+    before = trainer.images_seen
+    message = roll_back(trainer, journal.folder, writer)
+    journal.go_back(before, trainer.images_seen)
+    journal.warn(message, trainer.images_seen)
+    progress.move_to(trainer.images_seen)
 
 
 def _save(trainer: Trainer, writer: Writer) -> None:

@@ -74,6 +74,8 @@ class Trainer:
             skip=recipe.data.max_skipped if recipe.data.damage == "skip" else None,
         )
         self.steps = 0
+        self.kept = torch.ones((), dtype=torch.bool, device=device)
+        """Whether the last step was, on the device."""
 
     @property
     def images_seen(self) -> int:
@@ -103,11 +105,11 @@ class Trainer:
         ends_at = self.images_seen + self.batching.batch
         total = cast(Tensor, sum(result.total.detach() for result in results))
         active = self.assembly.active(self.images_seen)
-        kept, norm = self.optimization.step(ends_at, total, self._idle(active))
+        self.kept, norm = self.optimization.step(ends_at, total, self._idle(active))
         self.steps += 1
-        self.averages.update(self.steps, kept)
-        self._commit(active, kept)
-        self.guard.watch(ends_at, kept, torch.cat([batch.index_B for batch in micros]))
+        self.averages.update(self.steps, self.kept)
+        self._commit(active, self.kept)
+        self.guard.watch(ends_at, self.kept, torch.cat([batch.index_B for batch in micros]))
         values = {key: sum(r.values[key] for r in results) / len(results) for key in results[0].values}
         return cast(dict[str, Tensor], values) | {"gradient_norm": norm}
 

@@ -32,11 +32,7 @@ class Events(Notifier):
 
     def start(self, run: RunStart) -> None:
         """Open a file; what a killed run wrote of later steps is hidden."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        writer: Any = SummaryWriter  # its functions carry no types
-        folder = run.folder / self._folder
-        self._writer = writer(folder, purge_step=run.images_seen + 1, flush_secs=FLUSH_S)
+        self._open(run.folder / self._folder, run.images_seen)
         self._text("recipe", json.dumps(run.recipe, indent=1), run.images_seen)
 
     def line(self, images_seen: int, values: Mapping[str, float]) -> None:
@@ -60,10 +56,21 @@ class Events(Notifier):
         """A text."""
         self._text("warning", message, images_seen)
 
+    def went_back(self, images_seen: int, to: int) -> None:
+        """A further file; what was written of later steps is hidden."""
+        self._writer.close()
+        self._open(self._writer.log_dir, to)
+
     def end(self, images_seen: int, ending: Ending, message: str) -> None:
         """How it ended, as a text; then the file is closed."""
         self._text("ending", f"{ending} {message}".strip(), images_seen)
         self._writer.close()
+
+    def _open(self, folder: Path | str, images_seen: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer: Any = SummaryWriter  # its functions carry no types
+        self._writer = writer(folder, purge_step=images_seen + 1, flush_secs=FLUSH_S)
 
     def _text(self, name: str, text: str, images_seen: int) -> None:
         """Four spaces keep TensorBoard from reading it as Markdown."""

@@ -20,6 +20,10 @@ IMAGES = "images"
 """The axis that everything is drawn over."""
 
 
+WENT_BACK = "went_back_from"
+"""Images seen when the run rolled back to those of the row; rows before it up to there are void."""
+
+
 class Record(Notifier):
     """One run there for one run folder here, however often it was stopped."""
 
@@ -71,6 +75,10 @@ class Record(Notifier):
     def warning(self, images_seen: int, message: str) -> None:
         """An alert."""
         self._run.alert(title=f"{images_seen:,} images", text=message)
+
+    def went_back(self, images_seen: int, to: int) -> None:
+        """A row that says so: rows that are there cannot be taken back."""
+        self._run.log({IMAGES: to, WENT_BACK: images_seen})
 
     def end(self, images_seen: int, ending: Ending, message: str) -> None:
         """How it ended, in the summary; a failed run is marked as one."""

@@ -46,8 +46,8 @@ def test_losses_and_scores_stand_at_images_seen(events):
     assert scalars(events, "images_per_s") == [(64, 10.0), (128, 10.0)]
 
 
-def test_what_a_resumed_run_takes_again_is_told_once(events):
-    # 1.0 was told after the checkpoint at 128, from which the run went on.
+def test_what_is_taken_again_after_a_stop_or_a_roll_back_is_told_once(events):
+    # 1.0 was told after the checkpoint at 128, from which the run went on; 2.0 was rolled back.
     expected = [(64, pytest.approx(1 / 64)), (128, pytest.approx(1 / 128)), (192, 0.5)]
     assert scalars(events, "loss/denoise") == expected
 

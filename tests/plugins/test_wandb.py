@@ -88,7 +88,9 @@ def test_a_run_that_goes_on_is_the_same_run(run, legs):
     }
     config = {item.key: json.loads(item.value_json) for item in begun[0].config.update}
     assert config["train"] == {"images": 192}
-    assert [row["images"] for row in history(legs[1])] == [192]
+    rows = history(legs[1])
+    assert [row["images"] for row in rows] == [160, 128, 192]
+    assert [row.get("went_back_from") for row in rows] == [None, 160, None]
 
 
 def test_warnings_are_alerts_and_a_failure_is_an_exit_code(legs):
