@@ -110,6 +110,19 @@ def test_under_torchrun_a_death_is_named_and_a_signal_to_the_launcher_saves_and_
     assert f"going on from {stopped} images" in said and images(path)[-1] == 640
 
 
+def test_when_the_reader_of_the_output_has_ended_the_run_saves_and_stops(data, tmp_path):
+    """As in `genmem train … | head -1`: the second line, which nobody reads, is that of the scores."""
+    words = command(data, tmp_path, "nproc", "kill", images=3840)
+    (tmp_path / "mark").touch()  # nobody is killed
+    process = start([*words, "--evaluate.every=96"])
+    process.stdout.readline()  # an empty one
+    process.stdout.close()
+    process.stdout = None
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0 and "process" not in errors and "rror" not in errors, errors
+    assert images(tmp_path / "run")[-1] in (128, 160)
+
+
 def test_a_rank_that_hangs_is_named(data, tmp_path):
     _, errors, code = run(command(data, tmp_path, "nproc", "hang", images=384))
     assert code == 2 and "process 1 is dead, or did not come within 8 s" in errors.splitlines()[-1]

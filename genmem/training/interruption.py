@@ -1,4 +1,6 @@
-"""Ctrl-C, SIGTERM and a time limit: finish the step, save, stop. A second Ctrl-C stops at once.
+"""Ctrl-C, SIGTERM, a time limit, a reader that went away: finish the step, save, stop.
+
+A second Ctrl-C stops at once.
 
 One wish may come as several signals: a scheduler sends SIGTERM to every process, and a launcher that
 gets it passes it on. So SIGTERM never stops at once, and Ctrl-C only some time after the first signal.
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -24,16 +26,21 @@ _SAME_WISH_S = 1.0
 class Interruption:
     """Whether the run has been asked to stop."""
 
-    def __init__(self, deadline: float | None = None) -> None:
-        """Not yet asked; it will be at this moment of `time.monotonic()`, seconds."""
+    def __init__(self, deadline: float | None = None, deserted: Callable[[], bool] = lambda: False) -> None:
+        """Not yet asked.
+
+        Args:
+            deadline: A moment of `time.monotonic()`, seconds; the time is over then.
+            deserted: Whether what read the run's output has ended.
+        """
         self._signalled_at: float | None = None
         self._told: Flag | None = None
-        self._deadline = deadline
+        self._deadline, self._deserted = deadline, deserted
 
     @property
     def asked(self) -> bool:
-        """A signal came, or the time is over."""
-        return self._signalled_at is not None or self.timed_out
+        """A signal came, the time is over, or nobody reads any more."""
+        return self._signalled_at is not None or self.timed_out or self._deserted()
 
     @property
     def timed_out(self) -> bool:
@@ -64,9 +71,11 @@ class Interruption:
 
 
 @contextmanager
-def watched(deadline: float | None = None) -> Iterator[Interruption]:
-    """Turn the first signal, or a moment of `time.monotonic()`, into a flag while the block runs."""
-    interruption = Interruption(deadline)
+def watched(
+    deadline: float | None = None, deserted: Callable[[], bool] = lambda: False
+) -> Iterator[Interruption]:
+    """Turn the first signal, or what else asks an `Interruption`, into a flag while the block runs."""
+    interruption = Interruption(deadline, deserted)
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, interruption._handle) for number in numbers]
     try:

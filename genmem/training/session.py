@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
 from genmem import collectives
 from genmem.building import prepare_files, shapes_of
+from genmem.console import Terminal
 from genmem.data.dataset import Dataset
 from genmem.data.preparation import prepare, stay_silent
 from genmem.data.streaming.damage import read_problems
@@ -30,10 +31,11 @@ from genmem.training.compilation import compiling
 from genmem.training.folder import RunFolder
 from genmem.training.guard import Guard
 from genmem.training.integrity import newest, shared_fault
-from genmem.training.interruption import watched
+from genmem.training.interruption import Interruption, watched
 from genmem.training.journal import Journal, built
 from genmem.training.launch import process_group
 from genmem.training.loop import train
+from genmem.training.owner import SoleOwner, on_lead
 from genmem.training.progress import TrainingProgress, preparation_progress
 from genmem.training.retention import set_aside, tidy
 from genmem.training.sharding import gathered
@@ -63,13 +65,14 @@ def run(
     device = resolve(recipe.train.device)
     folder = RunFolder(out or Path("runs") / recipe.name)
     with process_group(device, recipe.train.timeout, folder.hang):
-        console = Console()
+        console = Terminal()
         journal = Journal(folder, console, built(recipe))
-        with _sole_owner(folder):
-            _on_lead(lambda: folder.check(recipe) if folder.recipe.exists() else None)
+        with SoleOwner(folder):
+            on_lead(lambda: folder.check(recipe) if folder.recipe.exists() else None)
             dataset = _ready_data(recipe, device, console)
             begin = partial(folder.begin, recipe, catalog, argv)
-            _train(recipe, dataset, device, journal, deadline, begin)
+            asks = watched(deadline, lambda: console.deserted)
+            _train(recipe, dataset, device, journal, asks, begin)
 
 
 def _train(
@@ -77,7 +80,7 @@ def _train(
     dataset: Dataset,
     device: torch.device,
     journal: Journal,
-    deadline: float | None,
+    asks: AbstractContextManager[Interruption],
     begin: Callable[[], None],
 ) -> None:
     folder, console, lead = journal.folder, journal.console, collectives.rank() == 0
@@ -89,7 +92,7 @@ def _train(
         trainer.stream.damages.write_to(folder.damaged)
     _resume(trainer, folder, console)
     # Not before the checkpoint was compared with data and memories: what is refused changes no file.
-    _on_lead(begin)
+    on_lead(begin)
     if trainer.finished and _is_scored(folder, trainer.images_seen):
         if lead:
             console.print(f"{folder.path} is complete; train.images = … goes on, --out starts another run")
@@ -101,7 +104,7 @@ def _train(
             "train.shard = true in one process: nothing is split, the model is whole", trainer.images_seen
         )
     try:
-        _go_on(trainer, journal, deadline)
+        _go_on(trainer, journal, asks)
     except BaseException as error:
         journal.end(trainer.images_seen, "failed", f"{type(error).__name__}: {error}")
         raise
@@ -113,7 +116,7 @@ def _is_scored(folder: RunFolder, images_seen: int) -> bool:
     return collectives.first_word("scored" if scored else None) is not None
 
 
-def _go_on(trainer: Trainer, journal: Journal, deadline: float | None) -> None:
+def _go_on(trainer: Trainer, journal: Journal, asks: AbstractContextManager[Interruption]) -> None:
     folder, console, lead = journal.folder, journal.console, collectives.rank() == 0
     reporter = _reporter(trainer, folder, console)
     backbone = reporter.generator.backbone
@@ -127,7 +130,7 @@ def _go_on(trainer: Trainer, journal: Journal, deadline: float | None) -> None:
     trace = Trace(table.trace, folder.traces, trainer.device, journal.say)
     writer = Writer(folder.checkpoints, table.keep, table.keep_every, journal.checkpoint, table.timeout)
     speed = speed_of(trainer)
-    with writer, watched(deadline) as interruption, bar, trace, compiling():
+    with writer, asks as interruption, bar, trace, compiling():
         finished = train(trainer, journal, writer, score, bar, speed, trace, interruption)
     if finished:
         with gathered(backbone):
@@ -209,41 +212,3 @@ def _resume(trainer: Trainer, folder: RunFolder, console: Console) -> None:
             console.print(f"going on from {trainer.images_seen:,} images ({found})", highlight=False)
     if lead:
         folder.rewind(trainer.images_seen, trainer.guard.rollbacks)
-
-
-def _on_lead(act: Callable[[], None]) -> None:
-    """Act on the first process; where that is refused, every process says so, and none waits for it."""
-    fault: Exception | None = None
-    if collectives.rank() == 0:
-        try:
-            act()
-        except (ValueError, OSError) as error:
-            fault = error
-    words = collectives.first_word(None if fault is None else str(fault))
-    if words is not None:
-        raise fault or ValueError(words)
-
-
-class _sole_owner:
-    """Holds the run folder's lock on rank 0; a second run on the folder is refused."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
-        self._lock: FileLock | None = None
-
-    def __enter__(self) -> None:
-        _on_lead(self._acquire)
-
-    def _acquire(self) -> None:
-        self._folder.path.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self._folder.lock)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(
-                f"another process is training in {self._folder.path}; give another folder with --out"
-            ) from None
-
-    def __exit__(self, *error: object) -> None:
-        if self._lock is not None:
-            self._lock.release()

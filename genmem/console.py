@@ -1,0 +1,24 @@
+"""A terminal whose reader may go away."""
+
+from __future__ import annotations
+
+import os
+
+from rich.console import Console
+
+
+class Terminal(Console):
+    """rich's console on stdout. When what reads it has ended (`| head`), it is silent: that is no error."""
+
+    def __init__(self) -> None:
+        """Somebody reads it."""
+        super().__init__()
+        self.deserted = False
+        """Whether what read it has ended."""
+
+    def on_broken_pipe(self) -> None:
+        """Send what is left, and all that follows, nowhere."""
+        self.deserted = self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
