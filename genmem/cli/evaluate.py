@@ -105,10 +105,7 @@ def command(
         budget=budget,
         by=by,
     )
-    if nproc == 1:
-        scoring()
-    else:
-        spawn(scoring, (), nproc)
+    scoring() if nproc == 1 else spawn(scoring, (), nproc)
 
 
 def _evaluate_set(

@@ -40,8 +40,7 @@ _REMEMBERED = "2000"
 
 def remember_collectives() -> None:
     """Turn the flight recorder on, unless the environment says otherwise; before the group is there."""
-    for name in ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"):
-        os.environ.setdefault(name, _REMEMBERED)
+    os.environ.setdefault("TORCH_FR_BUFFER_SIZE", _REMEMBERED)
 
 
 @contextmanager
