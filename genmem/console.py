@@ -8,11 +8,11 @@ from rich.console import Console
 
 
 class Terminal(Console):
-    """rich's console on stdout. When what reads it has ended (`| head`), it is silent: that is no error."""
+    """rich's console. When what reads it has ended (`| head`), it is silent: that is no error."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stderr: bool = False) -> None:
         """Somebody reads it."""
-        super().__init__()
+        super().__init__(stderr=stderr)
         self.deserted = False
         """Whether what read it has ended."""
 

@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from genmem import collectives
 from genmem.api import Run, load
+from genmem.console import Terminal
 from genmem.contracts import MemoryStore
 from genmem.pictures import Pictures
 from genmem.sampling.generator import Generated, Generator
@@ -138,7 +139,7 @@ def _show(run: Run, job: Job, generator: Generator, folder: Path, evaluations: i
         pictures = tokenizer.decode(generator.sample(torch.arange(*first), job.seed).x)
     grid = Pictures(pictures).save(folder / "grid.png")
     spent = f", {evaluations} network evaluations each" if evaluations else ", all there already"
-    console = Console()
+    console = Terminal()
     console.print(
         f"{job.num:,} pictures of seed {job.seed} in {folder}, from weights "
         f"{job.weights or run.recipe.evaluate.weights!r} after {run.images_seen:,} images{spent}",

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from genmem import collectives
 from genmem.api import Run, load
+from genmem.console import Terminal
 from genmem.data.files import write_text
 from genmem.scoring.evaluation import Evaluation
 from genmem.scoring.full import Report, full_report
@@ -64,7 +65,7 @@ def evaluate(
     """
     if weights is not None:
         overrides = (*overrides, f"--evaluate.weights={weights}")
-    console = Console(stderr=as_json)
+    console = Terminal(stderr=as_json)
     opened = partial(load, path, plugins=plugins, checkpoint=checkpoint)
     with process_group(opened().device):
         found = search(opened, overrides, seeds=seeds, budget=budget, by=by, console=console)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from rich.console import Console
 
 from genmem import collectives
+from genmem.console import Terminal
 from genmem.contracts import Encoder, EncoderConfig, OnDevice
 from genmem.data.files import write_text
 from genmem.data.states import hash_state
@@ -76,7 +76,7 @@ def evaluate_set(job: Job) -> None:
     """
     if job.save is not None:
         check_new(job.save)
-    device, console = resolve(job.device), Console(stderr=job.as_json)
+    device, console = resolve(job.device), Terminal(stderr=job.as_json)
     with process_group(device):
         lead = collectives.rank() == 0
         with preparation_progress(console, shown=lead and not job.as_json) as bar:

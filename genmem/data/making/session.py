@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from rich.console import Console
 
 from genmem import collectives
+from genmem.console import Terminal
 from genmem.data.preparation import prepare
 from genmem.devices import resolve
 from genmem.recipe import load, load_data
@@ -53,7 +53,7 @@ def prepare_set(request: Request) -> None:
     device = resolve(name)
     with process_group(device):
         lead = collectives.rank() == 0
-        console = Console()
+        console = Terminal()
 
         def tell(line: str) -> None:
             console.print(line, highlight=False, soft_wrap=True)
