@@ -177,6 +177,9 @@ def test_three_sizes_of_a_job_stand_whole_in_a_narrow_terminal():
         assert cells[part][5] == f"{size / 2**30:.3f}"
     assert [float(cell) for cell in cells["ema"][::2]] == pytest.approx([33e6 * 4 / 2**30] * 3, rel=0.01)
     assert {"weights", "gradients", "activations"} < cells.keys()
+    four = attrs.evolve(found, shares=(*found.shares, found.shares[0]))
+    totals = [line.split()[3::2] for line in said(four, width=80).splitlines() if line.startswith("│ all ")]
+    assert [len(cells) for cells in totals] == [6, 2]
 
 
 @pytest.mark.parametrize(

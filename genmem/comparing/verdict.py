@@ -165,6 +165,8 @@ def _beside(comparison: Comparison, best: Entry, costs: Costs) -> str:
         told.append(f"{_times(costs.sample_flops / theirs.sample_flops)} FLOPs a sample")
     if costs.training_flops is not None and theirs.training_flops:
         told.append(f"{_times(costs.training_flops / theirs.training_flops)} FLOPs a training image")
+    if best.group.images != baseline.images:
+        told.append(f"{_times(best.group.images / baseline.images)} images seen")
     reached = comparison.reached(best.group)
     if reached is not None and reached.spread is not None:
         fewer = baseline.images / reached.spread.mean

@@ -94,8 +94,9 @@ def protocol_text(protocol: Protocol) -> str:
         guidance = f"guidance {protocol.guidance['use']} ({', '.join(told)})"
     seeds = ", ".join(map(str, protocol.seeds))
     several = "s" if len(protocol.seeds) > 1 else ""
+    halves = "" if protocol.memory is None else "; held-out rows are of one half of them, against the other"
     return (
         f"{protocol.samples:,} samples a set, made by {sampler['use']} with {steps} and {guidance}, "
         f"from weights “{protocol.weights}” in {protocol.precision}, noise of seed{several} {seeds}, "
-        f"against {protocol.reference['name']} ({protocol.reference['count']:,} pictures)"
+        f"against {protocol.reference['name']} ({protocol.reference['count']:,} pictures{halves})"
     )

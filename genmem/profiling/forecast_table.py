@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Group
 from rich.table import Table
@@ -11,10 +11,16 @@ from rich.text import Text
 from genmem.profiling.forecast import Forecast, Share
 from genmem.profiling.report import format_bytes, format_count
 
+SIDE_BY_SIDE = 3
+"""Numbers of processes that 80 columns have room for."""
+
 
 def show(forecast: Forecast) -> Group:
     """The plan, memory of one process by part, and what it reads and takes."""
-    return Group(*(Text(line) for line in _plan(forecast)), _table(forecast), *map(Text, _notes(forecast)))
+    shares = forecast.shares
+    parts = [shares[first : first + SIDE_BY_SIDE] for first in range(0, len(shares), SIDE_BY_SIDE)]
+    tables = [_table(forecast, part) for part in parts]
+    return Group(*(Text(line) for line in _plan(forecast)), *tables, *map(Text, _notes(forecast)))
 
 
 def _plan(forecast: Forecast) -> Iterator[str]:
@@ -26,16 +32,16 @@ def _plan(forecast: Forecast) -> Iterator[str]:
         yield f"{format_count(forecast.flops_per_image)}FLOPs an image, {whole:.2e} FLOPs in all"
 
 
-def _table(forecast: Forecast) -> Table:
+def _table(forecast: Forecast, shares: Sequence[Share]) -> Table:
     unit, size = _unit(forecast)
     table = Table()
     table.add_column(f"{unit} on\none of", overflow="fold")
-    for share in forecast.shares:
+    for share in shares:
         table.add_column(f"{share.batching.world}{'*' if share.note else ''}\nDDP", justify="right")
         table.add_column("\nFSDP", justify="right")
 
     def add(name: str, cell: Callable[[Share], tuple[str, str]]) -> None:
-        table.add_row(Text(name), *(text for share in forecast.shares for text in cell(share)))
+        table.add_row(Text(name), *(text for share in shares for text in cell(share)))
 
     def add_part(name: str, held: Callable[[Mapping[str, int]], int | None]) -> None:
         add(name, lambda share: (_cell(held(share.ddp), size), _cell(held(share.fsdp), size)))
@@ -43,7 +49,7 @@ def _table(forecast: Forecast) -> Table:
     add("images a step", lambda share: (f"{share.batching.local}", ""))
     add("forwards × images", lambda share: (f"{share.batching.accumulation} × {share.batching.micro}", ""))
     table.add_section()
-    for part in dict.fromkeys(part for share in forecast.shares for part in (*share.ddp, *share.fsdp)):
+    for part in dict.fromkeys(part for share in shares for part in (*share.ddp, *share.fsdp)):
         add_part(part, lambda held, part=part: held.get(part))  # type: ignore[misc]
     table.add_section()
     add_part("all", lambda held: sum(held.values()))

@@ -52,7 +52,7 @@ def read(source: str | File) -> Document:
         shipped = find_shipped(str(source))
         if shipped is None:
             near = did_you_mean(str(source), list_shipped())
-            message = f"no such file, and no shipped recipe of that name{near or _listing()}"
+            message = f"no such file, and no shipped recipe of that name{near or _way_out(file)}"
             raise RecipeError([Problem(Origin(str(source)), message)])
         file = shipped
     return _read_file(file, ())
@@ -67,9 +67,10 @@ def read_text(text: str, name: str) -> Document:
     return _follow(_parse(text, name, name, File()), File(), ())
 
 
-def _listing() -> str:
-    names = list(list_shipped())
-    return f"; there are: {', '.join(names)}" if names else ""
+def _way_out(path: File) -> str:
+    if (path / "recipe.toml").is_file():
+        return f"; a run's recipe is {path / 'recipe.toml'}"
+    return "; `genmem recipe list` shows what is shipped"
 
 
 def _read_file(file: File, chain: tuple[File, ...]) -> Document:
@@ -111,7 +112,7 @@ def _follow(document: Document, folder: File, chain: tuple[File, ...]) -> Docume
     problem = ""
     if file is None:
         problem = f"extends {value!r}, which is no file beside it and no shipped recipe"
-        problem += did_you_mean(str(value), list_shipped()) or _listing()
+        problem += did_you_mean(str(value), list_shipped()) or _way_out(folder / str(value))
     elif file.resolve() in chain:
         problem = "extends itself: " + " -> ".join(one.name for one in (*chain, file))
     if file is None or problem:

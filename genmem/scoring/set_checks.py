@@ -43,7 +43,8 @@ def check_reference(names: tuple[str, ...], reference: Reference, target: Pictur
             continue
         if score.rows and score.output not in reference.rows:
             raise ValueError(
-                f"{name}: {reference.name} has statistics alone, and {name} compares pictures; "
+                f"{name}: the reference was given as statistics (of {reference.name}), and {name} compares "
+                "pictures; "
                 f"give pictures, or a reference saved with --metrics {name}"
             )
         if not score.rows and score.output not in reference.moments:

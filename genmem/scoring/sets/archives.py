@@ -92,7 +92,7 @@ class ArchivePictures:
                 "0 … 255 before they are saved"
             )
         if len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape:
-            raise ValueError(f"{archive.path}: {PICTURES} is {shape}, expected (N, H, W, 1 or 3)")
+            raise ValueError(f"{archive.path}: {PICTURES} is {shape}, expected (N, H, W, 1 or 3), N > 0")
         self._count, self.shape = shape[0], (shape[1], shape[2], shape[3])
 
     def __len__(self) -> int:
