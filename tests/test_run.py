@@ -124,6 +124,7 @@ def test_a_second_process_on_the_folder_is_refused(data, tmp_path):
     out = tmp_path / "run"
     first = subprocess.Popen(command(data, out), env=environment(), stdout=subprocess.DEVNULL)
     wait_for(lambda: (out / "recipe.toml").exists(), first)
+    first.send_signal(signal.SIGSTOP)  # as long as the second takes to come
     second = train(data, out)
     first.kill()
     first.wait()
