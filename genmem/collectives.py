@@ -42,6 +42,12 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() and not _ALONE.get() else 0
 
 
+def share(count: int) -> tuple[int, int]:
+    """This rank's part of so many: the first, and the first beyond. Parts differ by one at most."""
+    world, own = world_size(), rank()
+    return count * own // world, count * (own + 1) // world
+
+
 def gather(rows: Tensor) -> Tensor:
     """All ranks' rows (N, …) as (world · N, …), without gradient."""
     if world_size() == 1:

@@ -96,7 +96,7 @@ def generate(
         memory_NKE: Memory rows to condition on, one entry a sample.
         tick: For a progress bar.
     """
-    start, stop = _share(num)
+    start, stop = collectives.share(num)
     given = None if memory_NKE is None else memory_NKE[start:stop]
     parts, pictures = [], []
     for part in generator.batches(torch.arange(start, stop), seed, batch, given):
@@ -112,11 +112,6 @@ def generate(
         row_N=_column(parts, "row_B", num),
         evaluations=max(part.evaluations for part in parts),
     )
-
-
-def _share(num: int) -> tuple[int, int]:
-    world, rank = collectives.world_size(), collectives.rank()
-    return num * rank // world, num * (rank + 1) // world
 
 
 def _column(parts: list[Generated], name: str, num: int) -> np.ndarray | None:

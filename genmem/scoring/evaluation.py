@@ -26,7 +26,6 @@ from genmem.recipe.tables import Recipe
 from genmem.sampling.gallery import Gallery
 from genmem.sampling.generator import Generator
 from genmem.scoring import classifier, gaussian
-from genmem.scoring.measuring import share
 from genmem.scoring.metrics.energy import energy_distance
 from genmem.scoring.metrics.frechet import frechet
 from genmem.scoring.neighbours import QUANTILE, copy_rate, nearest
@@ -102,7 +101,7 @@ class Evaluation:
         """The denoising loss on held-out samples, with the same noise and times every time. Collective."""
         interpolant = generator.interpolant
         total, size = torch.zeros((), dtype=torch.float64), self.recipe.evaluate.batch
-        first, stop = share(self.dataset.count("test"))
+        first, stop = collectives.share(self.dataset.count("test"))
 
         def predict(x_t: Tensor, t: Tensor, cond: object) -> Prediction:
             return cast(Prediction, backbone(x_t, t, cond))

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from genmem import collectives
-from genmem.scoring.measuring import share
 from genmem.scoring.moments import Moments
 from genmem.scoring.sets.pictures import PictureSet, as_set, iterate
 
@@ -67,6 +66,6 @@ def fit_pictures(pictures: np.ndarray | PictureSet) -> Gaussian:
             f"pictures of {pictures.shape} have a covariance of {width} × {width}; at most {MAX_WIDTH}"
         )
     moments = Moments.empty(width)
-    for _, part in iterate(pictures, *share(len(pictures))):
+    for _, part in iterate(pictures, *collectives.share(len(pictures))):
         moments.update(part.reshape(len(part), width).astype(np.float64), name="pictures")
     return fit(moments.reduced(collectives.add))

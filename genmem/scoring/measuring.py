@@ -98,7 +98,7 @@ def measure(
     Raises:
         TypeError, ValueError: Pictures that cannot be read; an encoder that breaks its promise.
     """
-    start, stop = share(len(pictures))
+    start, stop = collectives.share(len(pictures))
     spaces = {name: _Space(*pair, start, stop, len(pictures)) for name, pair in wanted.items()}
     pixels = PixelHash()
     for first, found in iterate(pictures, start, stop):
@@ -108,12 +108,6 @@ def measure(
         tick(first + len(found) - start)
     pixels.words_8 = collectives.add(torch.from_numpy(pixels.words_8)).numpy()
     return {name: space.finish(pixels.hexdigest()) for name, space in spaces.items()}
-
-
-def share(count: int) -> tuple[int, int]:
-    """First number of this process's share of `count`, and the first beyond it."""
-    world, rank = collectives.world_size(), collectives.rank()
-    return count * rank // world, count * (rank + 1) // world
 
 
 def reserve(count: int, width: int) -> np.ndarray:

@@ -14,7 +14,6 @@ from genmem import collectives
 from genmem.contracts import MemoryStore, Tokenizer
 from genmem.scoring import linear
 from genmem.scoring.evaluation import Evaluation
-from genmem.scoring.measuring import share
 from genmem.scoring.sets.pictures import DrawnPictures, PictureSet, as_set, iterate
 
 _FIT_NUMBERS = 200_000_000
@@ -67,11 +66,11 @@ def explained(
     """
     pictures, found, train = as_set(pictures), as_set(found), as_set(train)
     sum_HWC = np.zeros(train.shape)
-    for _, part in iterate(train, *share(len(train))):
+    for _, part in iterate(train, *collectives.share(len(train))):
         sum_HWC += part.sum(0, dtype=np.float64)
     mean_HWC = _added(sum_HWC) / len(train)
     totals_2 = np.zeros(2)
-    for first, part in iterate(pictures, *share(len(pictures))):
+    for first, part in iterate(pictures, *collectives.share(len(pictures))):
         other = found.read(np.arange(first, first + len(part)))
         totals_2 += (
             np.square(part.astype(np.float64) - other).sum(),

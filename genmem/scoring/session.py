@@ -18,7 +18,6 @@ from genmem.console import Terminal
 from genmem.data.files import write_text
 from genmem.scoring.evaluation import Evaluation
 from genmem.scoring.full import Report, full_report
-from genmem.scoring.measuring import share
 from genmem.scoring.protocol import Protocol
 from genmem.scoring.report import tell_memory
 from genmem.scoring.run_protocol import protocol_of
@@ -103,7 +102,7 @@ def _score(
     with console.status("reading references") if lead else nullcontext():
         evaluation = Evaluation(run.recipe, run.dataset, run.device)
     with preparation_progress(console, shown=lead) as bar:
-        start, stop = share(run.recipe.evaluate.samples)
+        start, stop = collectives.share(run.recipe.evaluate.samples)
         total = (stop - start) * len(seeds) * (1 if store is None else 2)
         report = full_report(evaluation, generator, protocol, _Ticks(bar, total))
     if report is None:

@@ -17,7 +17,7 @@ from genmem.data.states import hash_state
 from genmem.devices import resolve
 from genmem.recipe import Seat, load_encoder
 from genmem.scoring.choosing import SCORES, Settings, check_counts, choose, compute, wanted_of
-from genmem.scoring.measuring import Measured, Wanted, measure, outputs_of, share
+from genmem.scoring.measuring import Measured, Wanted, measure, outputs_of
 from genmem.scoring.protocol import Protocol
 from genmem.scoring.references import (
     Reference,
@@ -179,7 +179,7 @@ class _Scoring:
     # looking ----------------------------------------------------------------------------------
 
     def _look(self, encoder: Encoder, pictures: PictureSet, wanted: Wanted, label: str) -> Measured:
-        start, stop = share(len(pictures))
+        start, stop = collectives.share(len(pictures))
         self._bar(label, 0, stop - start)
         tick = lambda seen: self._bar(label, seen, stop - start)  # noqa: E731
         return measure(pictures, {"": (encoder, wanted)}, tick)[""]
